@@ -1,0 +1,185 @@
+"""The one image reader: path, bytes, ndarray or PIL image -> RGB uint8, upright.
+
+Every picture in Amiss comes through `read_image`, so a reference and a query can't differ in
+orientation, alpha or bit depth because two readers disagreed.
+
+Pixel-centre rule of the whole project: pixel (0, 0) covers [0, 1) x [0, 1) and its *centre* has
+coordinate 0. Scaling by `s` therefore maps x to (x + 0.5) * s - 0.5; `scale_points` is that rule.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from embeddings.errors import (
+    AnimatedImage,
+    EmptyImage,
+    ImageError,
+    ImageTooLarge,
+    MaskError,
+    NotAnImage,
+    TruncatedImage,
+    UnsupportedImage,
+)
+
+Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+ImageSource = str | os.PathLike[str] | bytes | NDArray[np.generic] | Image.Image
+
+MAX_PIXELS = 80_000_000
+"""Above any product camera; 240 MB as RGB. Pillow refuses 179 million by itself."""
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+_ACCEPTED = "JPEG, PNG, WebP, BMP or TIFF"
+# What Pillow's decoders are known to raise on damaged files, beside OSError.
+_DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError,
+                   OverflowError, EOFError, struct.error, zlib.error)  # fmt: skip
+
+
+def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Read a picture as an upright (H, W, 3) uint8 RGB array.
+
+    EXIF orientation is applied; alpha is laid over white; grey is repeated; 16 bit is scaled by
+    255/65535; CMYK is converted. Arrays are (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, RGB.
+    The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
+
+    Raises an `ImageError` that names the source; the pixel limit is checked before decoding.
+    """
+    name = describe_source(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pil(source, name, max_pixels)
+    data = bytes(source) if isinstance(source, bytes) else read_bytes(cast("str | Path", source))
+    if not data:
+        raise EmptyImage(name, "the file is empty (0 bytes)")
+    try:
+        opened = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageTooLarge(name, f"{error}; at most {max_pixels:,} pixels are read") from error
+    except UnidentifiedImageError as error:
+        raise NotAnImage(name, f"not a readable image; {_ACCEPTED} is accepted") from error
+    except _DECODER_FAULTS as error:
+        raise TruncatedImage(name, f"the header is damaged ({error})") from error
+    with opened:
+        return _from_pil(opened, name, max_pixels)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """A file's bytes, or an `ImageError` that names the path and the system's reason."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ImageError(os.fspath(path), f"can't be read ({error.strerror})") from error
+
+
+def read_mask(source: ImageSource, *, size: tuple[int, int]) -> Mask:
+    """Read a product mask as (H, W) bool: True where the picture is brighter than black's half.
+
+    `size` is the (height, width) of the picture that the mask belongs to, upright. Kaputt's masks
+    are not guaranteed to be 0/255, so the threshold is half of the mask's own maximum.
+    """
+    grey = read_image(source).max(axis=2)
+    if grey.shape != size:
+        raise MaskError(
+            f"{describe_source(source)}: the mask is {grey.shape[1]}x{grey.shape[0]}, its image "
+            f"{size[1]}x{size[0]}; give a mask of the image's own size"
+        )
+    if not grey.any():
+        raise MaskError(f"{describe_source(source)}: the mask is all black: it marks no product")
+    return np.asarray(grey > grey.max() // 2, dtype=np.bool_)
+
+
+def describe_source(source: ImageSource) -> str:
+    """What error messages call `source`."""
+    if isinstance(source, np.ndarray):
+        return f"array {source.dtype}{list(source.shape)}"
+    if isinstance(source, Image.Image):
+        return f"PIL image {source.mode} {source.width}x{source.height}"
+    return f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+
+
+def fit_longest_side(image: Pixels, size_px: int) -> Pixels:
+    """Resize (H, W, C) so that the longer side is `size_px`; the aspect is kept."""
+    height, width = image.shape[:2]
+    scale = size_px / max(height, width)
+    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if target == (width, height):
+        return image
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    return cast(Pixels, cv2.resize(image, target, interpolation=how))
+
+
+def scale_points(
+    points_xy: NDArray[np.float32], scale_xy: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Move (N, 2) pixel-centre coordinates to a picture `scale_xy` times as large."""
+    return ((points_xy + 0.5) * np.asarray(scale_xy) - 0.5).astype(np.float32)
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if width * height == 0:
+        raise EmptyImage(name, f"the image is {width}x{height}: it has no pixels")
+    if width * height > max_pixels:
+        raise ImageTooLarge(
+            name,
+            f"{width}x{height} is {width * height:,} pixels, at most {max_pixels:,} are read; "
+            "scale the picture down or raise max_pixels",
+        )
+
+
+def _from_array(array: NDArray[np.generic], name: str, max_pixels: int) -> Pixels:
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise UnsupportedImage(name, "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    _check_size(array.shape[1], array.shape[0], name, max_pixels)
+    if array.dtype == np.uint16:
+        array = _to_eight_bits(array)
+    if array.dtype != np.uint8:
+        raise UnsupportedImage(name, "expected uint8 or uint16 samples; scale floats to 0..255")
+    pixels = cast(Pixels, array if array.ndim == 3 else array[:, :, None])
+    if pixels.shape[2] == 1:
+        pixels = np.repeat(pixels, 3, axis=2)
+    if pixels.shape[2] == 4:
+        return np.asarray(_over_white(Image.fromarray(pixels)))
+    return np.ascontiguousarray(pixels)
+
+
+def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Pixels:
+    _check_size(image.width, image.height, name, max_pixels)
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise AnimatedImage(name, f"{frames} frames or pages; give a picture of one frame")
+    try:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+    except _DECODER_FAULTS as error:
+        raise TruncatedImage(name, f"the picture is truncated or corrupt ({error})") from error
+    if upright.mode.startswith("I"):
+        samples = np.asarray(upright)
+        if samples.min() < 0 or samples.max() > 65535:
+            raise UnsupportedImage(name, "32-bit samples outside 0..65535; save as 8 or 16 bit")
+        return _from_array(samples.astype(np.uint16), name, max_pixels)
+    if upright.mode in ("F", "LAB", "HSV"):
+        raise UnsupportedImage(name, f"mode {upright.mode} has no agreed RGB; save as 8-bit RGB")
+    if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
+        upright = _over_white(upright)
+    return np.array(upright.convert("RGB"), dtype=np.uint8)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _to_eight_bits(samples: NDArray[np.generic]) -> Pixels:
+    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

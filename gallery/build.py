@@ -1,0 +1,203 @@
+"""Catalog -> an immutable build, resumable by shard, published by nobody but `publish`.
+
+The plan says for each shard which references it holds; a digest of that plan names what its
+content will be. A shard whose plan is unchanged is shared with the parent build, or found again
+after a kill; in a changed one only the references that are new are embedded, the others' records
+are copied. `Describer` is the seam for tests and synthetic galleries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gallery import durable
+from gallery.assemble import Describer, ProductStep, ShardMaker, Tally
+from gallery.build_report import write_report
+from gallery.catalog import Catalog, CatalogRow
+from gallery.errors import EmptyCatalog, GalleryError
+from gallery.gates import Candidate, Gate, GateResult, default_gates
+from gallery.index import write_index
+from gallery.manifest import Manifest, ShardEntry, content_of
+from gallery.plan import plan_shards, shard_count
+from gallery.products import ProductTable, write_products
+from gallery.reader import Gallery
+from gallery.shard import Shard, describe_files
+
+_PACKAGES = ("amiss", "torch", "timm", "faiss-cpu", "lmdb", "numpy", "opencv-python-headless")
+
+
+@dataclass
+class BuildReport:
+    """What a build did. Seconds are wall time per stage; `published` is the caller's to set."""
+
+    build_id: str = ""
+    parent: str | None = None
+    content_digest: str = ""
+    products: int = 0
+    references: int = 0
+    tally: Tally = field(default_factory=Tally)
+    bytes_per_reference: float = 0.0
+    gates: list[GateResult] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    published: bool = False
+
+    @property
+    def passed(self) -> bool:
+        return all(gate.passed for gate in self.gates)
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def build(
+    catalog: Catalog,
+    describer: Describer,
+    *,
+    config: Mapping[str, Any],
+    steps: Sequence[ProductStep] = (),
+    gates: Sequence[Gate] | None = None,
+    full: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> BuildReport:
+    """Build what the catalog says and judge it by `gates`; nothing is published.
+
+    `full` describes every reference anew. `progress` is told references done and in all. Raises
+    `EmptyCatalog`, `GalleryBusy`, `StorageError`, or `DamagedGallery` for an original that is not
+    what was imported. A build that fails a gate stays in `builds/` with its report.
+    """
+    rows, root = catalog.rows(), catalog.root
+    if not rows:
+        raise EmptyCatalog(f"{root}: the catalog holds no references; `amiss import` adds some")
+    report = BuildReport(references=len(rows), products=len({r.product_id for r in rows}))
+    with durable.writer_lock(root / "builds"):
+        for name in ("builds", "shards"):
+            durable.remove_partials(root / name)
+        parent = _parent(root)
+        report.parent = parent.build_id if parent else None
+        count = shard_count(
+            report.products, parent_count=parent.manifest.shard_count if parent else None
+        )
+        named = [(step.name, step.fingerprint) for step in steps]
+        plans = plan_shards(rows, count, describer.fingerprint, named)
+        with report.timed("shards"):
+            told = functools.partial(_tell, progress, len(rows))
+            maker = ShardMaker(root, describer, steps, parent, full, told)
+            entries = tuple(maker.entry(plan) for plan in plans)
+        report.tally = maker.tally
+        draft = _draft(catalog, describer, config, count, entries, report)
+        _finish(catalog, draft, rows, parent, default_gates() if gates is None else gates, report)
+    return report
+
+
+def _finish(
+    catalog: Catalog,
+    draft: Manifest,
+    rows: Sequence[CatalogRow],
+    parent: Gallery | None,
+    gates: Sequence[Gate],
+    report: BuildReport,
+) -> None:
+    """Index, gates, report and manifest; then the build appears under its ID, whole."""
+    root = catalog.root
+    with durable.storage_errors(root):
+        (root / "builds").mkdir(exist_ok=True)
+    with durable.staging_folder(root / "builds") as folder:
+        with report.timed("index"):
+            shards = [Shard(root / "shards" / entry.digest) for entry in draft.shards]
+            tables = np.concatenate([shard.vectors() for shard in shards])
+            tables = tables[np.argsort(tables["key"])]
+            write_index(folder / "index.faiss", tables["key"], tables["vector"])
+            names = {row.product_no: row.product_id for row in rows}
+            numbers = np.array(sorted(names), np.int64)
+            table = ProductTable(numbers, [names[int(n)] for n in numbers])
+            write_products(folder / "products.parquet", table)
+        draft = replace(draft, files=describe_files(folder, ("index.faiss", "products.parquet")))
+        with report.timed("gates"):
+            candidate = Gallery(root, folder, draft, lease=False)
+            report.gates = [_ask(gate, Candidate(candidate, parent, rows)) for gate in gates]
+            candidate.close()
+        found = [asdict(gate) for gate in report.gates]
+        durable.write_json(folder / "gates.json", {"format": durable.FORMAT, "gates": found})
+        write_report(folder / "report.html", draft, report.gates)
+        names_of_files = ("index.faiss", "products.parquet", "gates.json", "report.html")
+        final = replace(draft, files=describe_files(folder, names_of_files))
+        durable.write_file(folder / "manifest.json", final.encode())
+        durable.write_file(folder / "lease", b"")
+        report.build_id, report.content_digest = final.build_id(), final.content_digest
+        durable.settle(folder, root / "builds" / report.build_id)
+    data = sum(int(f["bytes"]) for s in draft.shards for f in s.files.values())
+    report.bytes_per_reference = round(data / len(rows), 1)
+
+
+def _ask(gate: Gate, candidate: Candidate) -> GateResult:
+    """A gate's answer; a candidate that can't even be read has not passed."""
+    try:
+        return gate(candidate)
+    except GalleryError as error:
+        return GateResult(gate.name, False, None, "a readable build", str(error))
+
+
+def _tell(progress: Callable[[int, int], None], total: int, done: int) -> None:
+    progress(done, total)
+
+
+def _draft(
+    catalog: Catalog,
+    describer: Describer,
+    config: Mapping[str, Any],
+    count: int,
+    entries: tuple[ShardEntry, ...],
+    report: BuildReport,
+) -> Manifest:
+    head = durable.read_json(catalog.folder / "catalog.json", what="catalog head")
+    return Manifest(
+        gallery_id=str(head["gallery_id"]),
+        parent=report.parent,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        catalog_seq=catalog.seq,
+        content_digest=content_of(describer.fingerprint, entries),
+        fingerprint=describer.fingerprint,
+        config=dict(config),
+        dims=describer.dims,
+        shard_count=count,
+        shards=entries,
+        products=sum(e.products for e in entries),
+        references=sum(e.references for e in entries),
+        files={},
+        versions=_versions(),
+    )
+
+
+def _parent(root: Path) -> Gallery | None:
+    """The published build, if there is one that can be read."""
+    if not (root / "CURRENT").is_file():
+        return None
+    try:
+        return Gallery.open(root)
+    except GalleryError:
+        # A damaged parent must not stop the build that replaces it; nothing is copied from it.
+        return None
+
+
+def _versions() -> dict[str, str]:
+    """Installed versions by distribution, without importing any of them."""
+    found = {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+

@@ -1,0 +1,357 @@
+"""The source of truth: originals, content-addressed, and a journal of what was done with them.
+
+    catalog/catalog.json            {format, gallery_id, created}
+    catalog/originals/ab/ab12...    bytes as they came; the name is their sha256
+    catalog/journal.jsonl           one checked line per deed: who, when, why, what
+
+The journal only grows. An original is on the disk before the line that names it, and a line is on
+the disk before an import reports it. A line that a crash cut short is not part of the journal.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import datetime
+import getpass
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from embeddings.errors import EmbeddingsError, ImageError
+from embeddings.images import read_bytes, read_image, read_mask
+from gallery import durable
+from gallery.errors import DamagedGallery, GalleryError, NotAGallery, SourceError
+from gallery.sources import Problem, SourceRow
+
+MAX_SLOTS = 1 << 16
+_CHUNK = 128
+_DEEDS = ("add", "remove", "quarantine", "release")
+
+
+@dataclass(frozen=True)
+class CatalogRow:
+    """One reference as the catalog knows it; digests are sha256 hex of original bytes."""
+
+    product_id: str
+    product_no: int
+    slot: int
+    image: str
+    mask: str | None
+    depth: str | None
+    view: str | None
+    variant: str | None
+    valid_from: str | None
+    name: str
+
+    @property
+    def reference_id(self) -> str:
+        """Content-hash string, unique within the product."""
+        return self.image[:32]
+
+    @property
+    def key(self) -> int:
+        """int64 for indexes: `product_no << 16 | slot`; never reused."""
+        return self.product_no << 16 | self.slot
+
+
+@dataclass
+class ImportReport:
+    """What an import did. `problems` were not imported; `notes` were, or were there already."""
+
+    added: int = 0
+    duplicates: int = 0
+    ignored: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
+    catalog_seq: int = 0
+
+
+@dataclass
+class _Product:
+    number: int
+    next_slot: int = 0
+    rows: dict[str, CatalogRow] = field(default_factory=dict)
+    quarantined: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A source row whose files were read, checked and stored."""
+
+    row: SourceRow
+    image: str
+    mask: str | None
+    depth: str | None
+
+
+class Catalog:
+    """The state that the journal tells. Reading needs no lock; writing takes the writer lock."""
+
+    def __init__(self, root: Path) -> None:
+        """Use `open_catalog` or `create_catalog`."""
+        self.root = root
+        self.folder = root / "catalog"
+        self.seq = 0
+        self._products: dict[str, _Product] = {}
+        self._owners: dict[str, str] = {}
+        self._end = 0  # bytes of the journal that are whole lines
+        self._replay()
+
+    def rows(self) -> list[CatalogRow]:
+        """Every reference in service, in the order of their keys."""
+        return sorted(
+            (row for p in self._products.values() for id, row in p.rows.items()
+             if id not in p.quarantined),
+            key=lambda row: row.key,
+        )  # fmt: skip
+
+    def quarantined(self) -> list[CatalogRow]:
+        """References withheld from builds, in the order of their keys."""
+        found = (p.rows[id] for p in self._products.values() for id in p.quarantined)
+        return sorted(found, key=lambda row: row.key)
+
+    def original_path(self, digest: str) -> Path:
+        return self.folder / "originals" / digest[:2] / digest
+
+    def read_original(self, digest: str) -> bytes:
+        """An original's bytes, after their checksum; `DamagedGallery` names the file."""
+        path = self.original_path(digest)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DamagedGallery(f"{path}: the original can't be read ({error.strerror})") from error
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise DamagedGallery(f"{path}: the original is not what was imported (sha256 differs)")
+        return data
+
+    def import_rows(
+        self,
+        rows: Sequence[SourceRow],
+        *,
+        why: str = "import",
+        by: str | None = None,
+        threads: int = 2,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> ImportReport:
+        """Add references; what is there already is left alone, so that it can be run again.
+
+        Every picture is decoded before it is accepted: the catalog holds no file that a build
+        can't read. `progress` is told how many rows are done.
+        """
+        report = ImportReport()
+        with durable.writer_lock(self.folder):
+            self._replay()
+            self._drop_torn_tail()
+            done = 0
+            with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+                for chunk in _chunks(rows):
+                    deeds = []
+                    for outcome in pool.map(self._read_row, chunk):
+                        if isinstance(outcome, Problem):
+                            report.problems.append(outcome)
+                        elif (deed := self._admit(outcome, report)) is not None:
+                            deeds.append(deed)
+                        done += 1
+                        progress(done)
+                    self._append(deeds, why=why, by=by)
+            report.catalog_seq = self.seq
+        return report
+
+    def withdraw(
+        self, product_id: str, reference_id: str, *, deed: str, why: str, by: str | None = None
+    ) -> None:
+        """`remove`, `quarantine` or `release` one reference; originals stay on the disk."""
+        with durable.writer_lock(self.folder):
+            self._replay()
+            self._drop_torn_tail()
+            product = self._products.get(product_id)
+            if product is None or reference_id not in product.rows:
+                raise SourceError(f"{product_id!r} has no reference {reference_id!r} in the catalog")
+            if deed not in _DEEDS[1:]:
+                raise SourceError(f"{deed!r}; expected remove, quarantine or release")
+            entry = {"deed": deed, "product_id": product_id, "reference_id": reference_id}
+            self._append([entry], why=why, by=by)
+
+    def _read_row(self, row: SourceRow) -> _Read | Problem:
+        try:
+            data = read_bytes(row.image)
+            size = read_image(data).shape[:2]
+            mask = read_bytes(row.mask) if row.mask else None
+            if mask is not None:
+                read_mask(mask, size=(size[0], size[1]))
+            depth = read_bytes(row.depth) if row.depth else None
+        except EmbeddingsError as error:
+            # The decoder saw only bytes: say which file they came from.
+            message = str(error).removeprefix(f"{error.source}: ") if isinstance(
+                error, ImageError) else str(error)  # fmt: skip
+            return Problem(row.where or str(row.image), error.code, f"{row.image.name}: {message}")
+        stored = [self._store(d) if d is not None else None for d in (data, mask, depth)]
+        assert stored[0] is not None
+        return _Read(row, stored[0], stored[1], stored[2])
+
+    def _store(self, data: bytes) -> str:
+        digest = hashlib.sha256(data).hexdigest()
+        path = self.original_path(digest)
+        # Same name and length: already there. A damaged original is `check`'s to find, and is
+        # healed here by writing the same content again.
+        if not path.exists() or durable.file_digest(path) != digest:
+            durable.write_file(path, data)
+        return digest
+
+    def _admit(self, read: _Read, report: ImportReport) -> dict[str, object] | None:
+        """The `add` deed for a row, or None when it is a duplicate or refused."""
+        row, reference_id = read.row, read.image[:32]
+        product = self._products.get(row.product_id)
+        if product is None:
+            number = 1 + max((p.number for p in self._products.values()), default=-1)
+            product = self._products[row.product_id] = _Product(number)
+        known = product.rows.get(reference_id)
+        if known is not None:
+            report.duplicates += 1
+            same = (known.mask, known.view, known.variant) == (read.mask, row.view, row.variant)
+            code = "duplicate_image" if same else "conflicting_row"
+            text = f"the same picture is reference {reference_id} of {row.product_id!r} already"
+            where = report.notes if same else report.problems
+            extra = "" if same else ", with another mask, view or variant; remove that one first"
+            where.append(Problem(row.where, code, text + extra))
+            return None
+        owner = self._owners.get(read.image)
+        if owner is not None and owner != row.product_id:
+            text = f"the same picture is a reference of {owner!r} too; one of them may be wrong"
+            report.notes.append(Problem(row.where, "shared_image", text))
+        if product.next_slot >= MAX_SLOTS:
+            text = f"{row.product_id!r} has used all its {MAX_SLOTS} reference slots"
+            report.problems.append(Problem(row.where, "product_full", text))
+            return None
+        entry = CatalogRow(
+            row.product_id, product.number, product.next_slot, read.image, read.mask, read.depth,
+            row.view, row.variant, row.valid_from, row.image.name,
+        )  # fmt: skip
+        deed: dict[str, object] = {"deed": "add", **asdict(entry)}
+        self._apply(deed)
+        report.added += 1
+        return deed
+
+    def _append(self, deeds: Iterable[dict[str, object]], *, why: str, by: str | None) -> None:
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        lines = []
+        for deed in deeds:
+            self.seq += 1
+            entry = {"seq": self.seq, "time": now, "by": by or _user(), "why": why, **deed}
+            if deed["deed"] != "add":  # additions are applied as they are admitted
+                self._apply(deed)
+            lines.append(_sealed(json.dumps(entry, ensure_ascii=False, sort_keys=True)))
+        if not lines:
+            return
+        path = self.folder / "journal.jsonl"
+        data = b"".join(lines)
+        with durable.storage_errors(path), path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self._end += len(data)
+
+    def _replay(self) -> None:
+        self.seq, self._end = 0, 0
+        self._products, self._owners = {}, {}
+        path = self.folder / "journal.jsonl"
+        for number, (line, entry) in enumerate(_journal_lines(path), start=1):
+            if entry.get("seq") != self.seq + 1:
+                raise DamagedGallery(f"{path} line {number}: deed {self.seq + 1} is missing")
+            try:
+                self._apply(entry)
+            except (KeyError, TypeError) as error:
+                raise DamagedGallery(f"{path} line {number}: not a deed ({error})") from error
+            self.seq += 1
+            self._end += len(line)
+
+    def _apply(self, entry: dict[str, object]) -> None:
+        product_id = str(entry["product_id"])
+        if entry["deed"] == "add":
+            row = CatalogRow(**{k: entry[k] for k in CatalogRow.__annotations__})  # type: ignore[arg-type]
+            product = self._products.setdefault(product_id, _Product(row.product_no))
+            product.rows[row.reference_id] = row
+            product.next_slot = row.slot + 1
+            self._owners.setdefault(row.image, product_id)
+            return
+        product, reference_id = self._products[product_id], str(entry["reference_id"])
+        if entry["deed"] == "remove":
+            del product.rows[reference_id]
+            product.quarantined.discard(reference_id)
+        elif entry["deed"] == "quarantine":
+            product.quarantined.add(reference_id)
+        elif entry["deed"] == "release":
+            product.quarantined.discard(reference_id)
+        else:
+            raise KeyError(f"unknown deed {entry['deed']!r}")
+
+    def _drop_torn_tail(self) -> None:
+        path = self.folder / "journal.jsonl"
+        if path.exists() and path.stat().st_size > self._end:
+            with durable.storage_errors(path):
+                os.truncate(path, self._end)
+
+
+def create_catalog(root: Path) -> Catalog:
+    """Start a gallery in `root`, which must be absent or an empty folder."""
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise NotAGallery(f"{root}: not empty and not a gallery; give a new folder")
+    head = {
+        "format": durable.FORMAT,
+        "gallery_id": uuid.uuid4().hex,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    durable.write_file(root / "catalog" / "journal.jsonl", b"")
+    durable.write_json(root / "catalog" / "catalog.json", head)
+    return Catalog(root)
+
+
+def open_catalog(root: Path) -> Catalog:
+    """The catalog of the gallery at `root`; raises `NotAGallery` where there is none."""
+    head = root / "catalog" / "catalog.json"
+    if not head.is_file():
+        raise NotAGallery(f"{root}: not a gallery (no catalog/catalog.json); `amiss build` makes one")
+    durable.read_json(head, what="catalog head")
+    return Catalog(root)
+
+
+def _journal_lines(path: Path) -> Iterator[tuple[bytes, dict[str, object]]]:
+    """Whole lines with their entries. A bad last line is a crash's; a bad line before is damage."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise DamagedGallery(f"{path}: the journal can't be read ({error.strerror})") from error
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield line, _unsealed(line)
+        except GalleryError as error:
+            if number < len(lines):
+                raise DamagedGallery(f"{path} line {number}: {error}") from error
+            return
+
+
+def _sealed(text: str) -> bytes:
+    body = text.encode()
+    return hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
+
+
+def _unsealed(line: bytes) -> dict[str, object]:
+    seal, _, body = line.rstrip(b"\n").partition(b" ")
+    if not line.endswith(b"\n") or hashlib.sha256(body).hexdigest()[:16].encode() != seal:
+        raise DamagedGallery("the line's checksum does not match")
+    return dict(json.loads(body))
+
+
+def _chunks(rows: Sequence[SourceRow]) -> Iterator[Sequence[SourceRow]]:
+    return (rows[k : k + _CHUNK] for k in range(0, len(rows), _CHUNK))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no passwd entry, as in many containers
+        return f"uid {os.getuid()}"

@@ -1,0 +1,140 @@
+"""Is everything on the disk what was written? Every file, every checksum, named where it isn't."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gallery import durable
+from gallery.catalog import Catalog, open_catalog
+from gallery.errors import GalleryError, NotAGallery
+from gallery.manifest import Manifest, read_manifest
+from gallery.publish import read_current
+from gallery.reader import Gallery
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`path`: the file that is wrong."""
+
+    path: str
+    message: str
+
+
+@dataclass
+class CheckReport:
+    """`damaged` must be empty in a sound gallery.
+
+    pending  references that the catalog and the published build don't share; a rebuild folds them
+             in. None when nothing is published.
+    orphans  complete files that nothing refers to; harmless
+    """
+
+    damaged: list[Finding] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    pending: int | None = None
+    builds: int = 0
+    files: int = 0
+
+    @property
+    def sound(self) -> bool:
+        return not self.damaged
+
+
+def check(path: str | Path) -> CheckReport:
+    """Verify catalog, all builds and their shards. Raises `NotAGallery`; damage is reported."""
+    root, report = Path(path), CheckReport()
+    catalog = _catalog(root, report)
+    manifests = _builds(root, report)
+    _shards(root, manifests, report)
+    if catalog is not None:
+        _originals(catalog, report)
+    _current(root, catalog, report)
+    return report
+
+
+def _catalog(root: Path, report: CheckReport) -> Catalog | None:
+    try:
+        return open_catalog(root)
+    except NotAGallery:
+        if not (root / "catalog" / "journal.jsonl").is_file():
+            raise
+        path = root / "catalog" / "catalog.json"
+        report.damaged.append(Finding(str(path), "the catalog head is missing"))
+    except GalleryError as error:
+        path = root / "catalog"
+        head = path / ("catalog.json" if "catalog.json" in str(error) else "journal.jsonl")
+        report.damaged.append(Finding(str(head), str(error)))
+    return None
+
+
+def _builds(root: Path, report: CheckReport) -> dict[str, Manifest]:
+    found = {}
+    folders = sorted((root / "builds").iterdir()) if (root / "builds").is_dir() else []
+    for folder in (f for f in folders if f.is_dir()):
+        if durable.is_partial(folder):
+            report.orphans.append(str(folder))
+            continue
+        report.builds += 1
+        try:
+            found[folder.name] = read_manifest(root, folder.name)
+        except GalleryError as error:
+            report.damaged.append(Finding(str(folder / "manifest.json"), str(error)))
+            continue
+        _files(folder, found[folder.name].files, report)
+        if not (folder / "lease").is_file() or (folder / "lease").stat().st_size:
+            message = "the lease file is missing or not empty"
+            report.damaged.append(Finding(str(folder / "lease"), message))
+    return found
+
+
+def _shards(root: Path, manifests: dict[str, Manifest], report: CheckReport) -> None:
+    used = {s.digest: s for m in manifests.values() for s in m.shards}
+    for digest, shard in sorted(used.items()):
+        _files(root / "shards" / digest, shard.files, report)
+    folder = root / "shards"
+    present = sorted(p for p in folder.iterdir()) if folder.is_dir() else []
+    report.orphans += [str(p) for p in present if p.name not in used]
+
+
+def _files(folder: Path, files: object, report: CheckReport) -> None:
+    assert isinstance(files, dict)
+    for name, entry in sorted(files.items()):
+        report.files += 1
+        try:
+            if durable.file_digest(folder / name) != entry["sha256"]:
+                message = "not what was built (sha256 differs)"
+                report.damaged.append(Finding(str(folder / name), message))
+        except GalleryError as error:
+            report.damaged.append(Finding(str(folder / name), str(error)))
+
+
+def _originals(catalog: Catalog, report: CheckReport) -> None:
+    rows = [*catalog.rows(), *catalog.quarantined()]
+    named = {d for row in rows for d in (row.image, row.mask, row.depth) if d is not None}
+    for digest in sorted(named):
+        report.files += 1
+        path = catalog.original_path(digest)
+        try:
+            if durable.file_digest(path) != digest:
+                message = "the original is not what was imported (sha256 differs)"
+                report.damaged.append(Finding(str(path), message))
+        except GalleryError as error:
+            report.damaged.append(Finding(str(path), str(error)))
+    folder = catalog.folder / "originals"
+    present = (p for p in folder.glob("*/*") if p.name not in named) if folder.is_dir() else ()
+    report.orphans += sorted(str(p) for p in present)
+
+
+def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
+    try:
+        current = read_current(root)
+        with Gallery.open(root, build=current.build) as gallery:
+            built = {int(key) for shard in gallery.shards() for key in shard.vectors()["key"]}
+    except NotAGallery:
+        return  # nothing is published yet
+    except GalleryError as error:
+        report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
+        return
+    if catalog is not None:
+        report.pending = len(built.symmetric_difference(row.key for row in catalog.rows()))

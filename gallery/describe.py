@@ -1,0 +1,180 @@
+"""One pristine picture -> everything a build stores of it, and back.
+
+Description: what `embeddings` says of a picture (global vector, patch grid, keypoints, product
+mask). Reference: the description with its identity, as readers get it from a build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from embeddings.embedder import Embedder
+from embeddings.foreground import Foreground, estimate_foreground, given_foreground
+from embeddings.images import Mask, Pixels, read_image, read_mask
+from embeddings.keypoints import Keypoints, detect_keypoints
+from embeddings.patches import Floats, PatchGrid
+from gallery.catalog import CatalogRow
+from gallery.compress import CodedLayer, decode_layer, encode_layer
+from gallery.errors import DamagedGallery
+from gallery.records import Record
+
+
+@dataclass(frozen=True)
+class Description:
+    """`foreground.mask` has the size of the picture that was described, or of `working_size`."""
+
+    vector: Floats
+    patches: PatchGrid
+    keypoints: Keypoints
+    foreground: Foreground
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A pristine picture of a product, as a build holds it.
+
+    vector      (D,) float32, unit length
+    foreground  its mask has the size `patches.working_size`
+    """
+
+    reference_id: str
+    product_id: str
+    view: str | None
+    variant: str | None
+    valid_from: str | None
+    vector: Floats
+    patches: PatchGrid
+    keypoints: Keypoints
+    foreground: Foreground
+
+
+def describe(image: Pixels, embedder: Embedder, *, mask: Mask | None = None) -> Description:
+    """Describe an (H, W, 3) uint8 RGB picture; `mask` ((H, W) bool) is trusted where given."""
+    look = _look(image, mask)
+    (embedding,) = embedder.embed([image], foregrounds=[look.foreground])
+    return Description(embedding.vector, embedding.patches, look.keypoints, look.foreground)
+
+
+def describe_originals(
+    originals: Sequence[tuple[bytes, bytes | None]], embedder: Embedder, pool: ThreadPoolExecutor
+) -> list[Description]:
+    """`describe` for (picture, mask) bytes, the work shared over `pool`; same results as alone."""
+    prepared = list(pool.map(_prepare, originals))
+    images = [p.image for p in prepared]
+    grounds = [p.foreground for p in prepared]
+    if embedder.batch_size > 1:
+        embedded = embedder.embed(images, foregrounds=grounds)
+    else:
+        embedded = list(
+            pool.map(lambda i: embedder.embed([images[i]], foregrounds=[grounds[i]])[0],
+                     range(len(images)))
+        )  # fmt: skip
+    return [
+        Description(e.vector, e.patches, p.keypoints, p.foreground)
+        for e, p in zip(embedded, prepared, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    image: Pixels
+    foreground: Foreground
+    keypoints: Keypoints
+
+
+def _prepare(original: tuple[bytes, bytes | None]) -> _Prepared:
+    image = read_image(original[0])
+    height, width = image.shape[:2]
+    mask = read_mask(original[1], size=(height, width)) if original[1] is not None else None
+    return _look(image, mask)
+
+
+def _look(image: Pixels, mask: Mask | None) -> _Prepared:
+    ground = given_foreground(mask) if mask is not None else estimate_foreground(image)
+    # Only a mask that was given may silence keypoints: an estimate that is wrong would lose them.
+    return _Prepared(image, ground, detect_keypoints(image, mask=mask))
+
+
+def to_record(row: CatalogRow, description: Description) -> Record:
+    """The record of one reference; the vector is stored apart, in the shard's `vectors.npy`."""
+    grid, points, ground = description.patches, description.keypoints, description.foreground
+    coded = [encode_layer(layer) for layer in grid.layers]
+    height, width = grid.working_size
+    mask = cv2.resize(
+        ground.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+    )
+    meta = {
+        "reference_id": row.reference_id,
+        "product_id": row.product_id,
+        "image": row.image,
+        "mask": row.mask,
+        "view": row.view,
+        "variant": row.variant,
+        "valid_from": row.valid_from,
+        "image_size": list(grid.image_size),
+        "working_size": list(grid.working_size),
+        "box_px": list(grid.box_px),
+        "layers": [[c.step, c.stride_px, c.floor] for c in coded],
+        "foreground": [ground.confidence, ground.source],
+    }
+    arrays: dict[str, np.ndarray[Any, Any]] = {f"layer{i}": c.residuals for i, c in enumerate(coded)}
+    arrays["mask"] = np.packbits(mask > 0, axis=1)
+    arrays["points_xy"] = points.points_xy
+    arrays["point_sizes"] = points.sizes_px
+    arrays["point_angles"] = points.angles_deg
+    arrays["point_descriptors"] = points.descriptors
+    return Record("reference", meta, arrays)
+
+
+def from_record(record: Record, vector: Floats) -> Reference:
+    """The reference that `to_record` stored. Raises `DamagedGallery` if a field is missing."""
+    meta, arrays = record.meta, record.arrays
+    try:
+        return Reference(
+            reference_id=meta["reference_id"],
+            product_id=meta["product_id"],
+            view=meta["view"],
+            variant=meta["variant"],
+            valid_from=meta["valid_from"],
+            vector=vector,
+            patches=_grid(meta, arrays),
+            keypoints=Keypoints(
+                arrays["points_xy"],
+                arrays["point_sizes"],
+                arrays["point_angles"],
+                arrays["point_descriptors"],
+                _pair(meta["image_size"]),
+            ),
+            foreground=_foreground(meta, arrays),
+        )
+    except KeyError as error:
+        raise DamagedGallery(f"a reference record has no {error}") from error
+
+
+def _grid(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> PatchGrid:
+    layers = tuple(
+        decode_layer(CodedLayer(arrays[f"layer{i}"], step, stride, floor))
+        for i, (step, stride, floor) in enumerate(meta["layers"])
+    )
+    x0, y0, x1, y1 = meta["box_px"]
+    return PatchGrid(
+        layers, _pair(meta["image_size"]), _pair(meta["working_size"]), (x0, y0, x1, y1)
+    )
+
+
+def _foreground(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Foreground:
+    height, width = _pair(meta["working_size"])
+    mask = np.unpackbits(arrays["mask"], axis=1, count=width)[:height].astype(np.bool_)
+    confidence, source = meta["foreground"]
+    return Foreground(mask, confidence, source)
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    height, width = values
+    return int(height), int(width)

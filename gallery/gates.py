@@ -1,0 +1,200 @@
+"""What a candidate build must pass before it may be published.
+
+A gate looks at the candidate and its parent and returns a figure beside what is allowed. Gates
+that need scoring (contamination, regression) are supplied from above through the same protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from embeddings.patches import Floats
+from gallery import durable
+from gallery.catalog import CatalogRow
+from gallery.errors import GalleryError
+from gallery.index import Keys, require_unit
+from gallery.reader import Gallery
+
+_SAMPLE = 500
+MAX_LOST = 0.2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished build that isn't published: `rows` is what it should hold, in key order."""
+
+    gallery: Gallery
+    parent: Gallery | None
+    rows: Sequence[CatalogRow]
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """`figure` was measured (None: it could not be); `allowed` says in words what it may be."""
+
+    name: str
+    passed: bool
+    figure: float | None
+    allowed: str
+    message: str
+
+
+class Gate(Protocol):
+    """Raises nothing for a bad candidate: it returns a result that did not pass."""
+
+    name: str
+
+    def __call__(self, candidate: Candidate) -> GateResult: ...
+
+
+class FilesIntact:
+    """Every file that the build does not share with its parent reads back as it was written."""
+
+    name = "files_intact"
+
+    def __call__(self, candidate: Candidate) -> GateResult:
+        gallery, parent = candidate.gallery, candidate.parent
+        trusted = {s.digest for s in parent.manifest.shards} if parent else set()
+        bad, looked_at = [], 0
+        for shard in gallery.manifest.shards:
+            for name, entry in shard.files.items() if shard.digest not in trusted else ():
+                path = gallery.root / "shards" / shard.digest / name
+                looked_at += 1
+                if durable.file_digest(path) != entry["sha256"]:
+                    bad.append(str(path))
+        message = f"{looked_at} new files read back" + (f"; damaged: {bad}" if bad else "")
+        return GateResult(self.name, not bad, len(bad), "0 damaged files", message)
+
+
+class CountsAgree:
+    """Catalog, manifest, product table, vectors and index hold the same references."""
+
+    name = "counts_agree"
+
+    def __call__(self, candidate: Candidate) -> GateResult:
+        gallery = candidate.gallery
+        expected = np.array([row.key for row in candidate.rows], np.int64)
+        stored = np.sort(_vectors(gallery).keys)
+        indexed = np.sort(gallery.index.keys())
+        differing = sum(
+            len(np.setxor1d(expected, other)) + abs(len(expected) - len(other))
+            for other in (stored, indexed)
+        )
+        names = {row.product_id for row in candidate.rows}
+        differing += len(names.symmetric_difference(gallery.product_ids()))
+        differing += abs(gallery.manifest.references - len(expected))
+        message = f"{len(expected)} references of {len(names)} products expected"
+        return GateResult(self.name, differing == 0, differing, "0 differences", message)
+
+
+class VectorsUnit:
+    """Global vectors are finite and of unit length."""
+
+    name = "vectors_unit"
+
+    def __call__(self, candidate: Candidate) -> GateResult:
+        vectors = _vectors(candidate.gallery).vectors
+        try:
+            require_unit(vectors)
+        except GalleryError as error:
+            return GateResult(self.name, False, 1, "all finite and unit", str(error))
+        worst = float(np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max())
+        return GateResult(self.name, True, worst, "length 1 within 1e-3", f"{len(vectors)} vectors")
+
+
+class SelfRetrieval:
+    """A reference's own vector retrieves it, or one with the very same vector."""
+
+    name = "self_retrieval"
+
+    def __call__(self, candidate: Candidate) -> GateResult:
+        table = _vectors(candidate.gallery)
+        rows = _sample(len(table.keys))
+        found = 0
+        by_key = {int(k): i for i, k in enumerate(table.keys)}
+        for row in rows:
+            nearest = int(candidate.gallery.index.search(table.vectors[row], count=1).keys[0])
+            same = nearest in by_key and np.array_equal(
+                table.vectors[by_key[nearest]], table.vectors[row]
+            )
+            found += int(nearest == table.keys[row] or same)
+        share = found / max(1, len(rows))
+        return GateResult(self.name, share == 1, share, "1.0", f"{len(rows)} references tried")
+
+
+class IndexExact:
+    """The index's nearest neighbours are those of an exhaustive search, ties allowed for."""
+
+    name = "index_exact"
+
+    def __init__(self, *, minimum: float = 1.0) -> None:
+        self._minimum = minimum
+
+    def __call__(self, candidate: Candidate) -> GateResult:
+        table = _vectors(candidate.gallery)
+        rows, good = _sample(len(table.keys), most=100), 0
+        # Queries off the references: between a reference and the next one of the sample.
+        for row, other in zip(rows, np.roll(rows, 1), strict=True):
+            query = table.vectors[row] + 0.9 * table.vectors[other]
+            query = np.asarray(query / np.linalg.norm(query), np.float32)
+            found = candidate.gallery.index.search(query, count=1)
+            good += int(float(found.cosine[0]) >= float((table.vectors @ query).max()) - 1e-5)
+        share = good / max(1, len(rows))
+        message = f"{len(rows)} queries against an exhaustive search"
+        return GateResult(self.name, share >= self._minimum, share, f">= {self._minimum}", message)
+
+
+class CountDelta:
+    """The build did not lose a large part of its parent's products or references."""
+
+    name = "count_delta"
+
+    def __init__(self, *, most_lost: float = MAX_LOST) -> None:
+        self._most = most_lost
+
+    def __call__(self, candidate: Candidate) -> GateResult:
+        allowed = f"<= {self._most:.0%} lost"
+        if candidate.parent is None:
+            return GateResult(self.name, True, 0, allowed, "no parent build to compare with")
+        old, new = candidate.parent.manifest, candidate.gallery.manifest
+        pairs = [(old.products, new.products), (old.references, new.references)]
+        lost = max(max(0.0, (was - now) / was) for was, now in pairs)
+        message = (
+            f"{old.products} -> {new.products} products, "
+            f"{old.references} -> {new.references} references"
+        )
+        return GateResult(self.name, lost <= self._most, lost, allowed, message)
+
+
+def default_gates(*, most_lost: float = MAX_LOST) -> tuple[Gate, ...]:
+    """The gates that need nothing from above, in the order in which they are asked."""
+    return (
+        FilesIntact(),
+        CountsAgree(),
+        VectorsUnit(),
+        SelfRetrieval(),
+        IndexExact(),
+        CountDelta(most_lost=most_lost),
+    )
+
+
+@dataclass(frozen=True)
+class _Vectors:
+    keys: Keys
+    vectors: Floats
+
+
+def _vectors(gallery: Gallery) -> _Vectors:
+    tables = [shard.vectors() for shard in gallery.shards()]
+    keys = [np.asarray(t["key"], np.int64) for t in tables]
+    vectors = [np.asarray(t["vector"], np.float32) for t in tables]
+    return _Vectors(np.concatenate(keys), np.concatenate(vectors))
+
+
+def _sample(count: int, *, most: int = _SAMPLE) -> Keys:
+    """Up to `most` rows, the same ones for the same count."""
+    return np.sort(np.random.default_rng(count).permutation(count)[:most]).astype(np.int64)

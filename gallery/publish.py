@@ -1,0 +1,100 @@
+"""Which build serves: the pointer CURRENT, and leases that readers hold on builds.
+
+CURRENT is replaced in one rename, so a reader sees the old build or the new one. Nothing that is
+published changes afterwards.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from embeddings.fingerprint import digest_json
+from gallery import durable
+from gallery.errors import DamagedGallery, GateFailed, NotAGallery
+from gallery.manifest import Manifest, read_manifest
+
+
+@dataclass(frozen=True)
+class Current:
+    """`calibration`: ID of the calibration bound to the build, or None."""
+
+    build: str
+    calibration: str | None
+    catalog_seq: int
+
+
+def read_current(root: Path) -> Current:
+    """What CURRENT points to. Raises `NotAGallery` where nothing is published."""
+    path = root / "CURRENT"
+    if not path.is_file():
+        is_gallery = (root / "catalog" / "catalog.json").is_file()
+        missing = "nothing is published in it yet; run `amiss rebuild`" if is_gallery else (
+            "not a gallery (no CURRENT); `amiss build SOURCE GALLERY` makes one")  # fmt: skip
+        raise NotAGallery(f"{root}: {missing}")
+    value = durable.read_json(path, what="pointer CURRENT")
+    body = {k: value.get(k) for k in ("build", "calibration", "catalog_seq")}
+    if value.get("sha256") != digest_json(body):
+        raise DamagedGallery(
+            f"{path}: the pointer is damaged (checksum differs); `amiss list` shows the builds, "
+            "`amiss rebuild` publishes one again"
+        )
+    return Current(str(body["build"]), body["calibration"], int(str(body["catalog_seq"])))  # type: ignore[arg-type]
+
+
+def publish(root: Path, build_id: str) -> Current:
+    """Make a build that passed its gates the one that serves. Raises `GateFailed` otherwise."""
+    manifest = read_manifest(root, build_id)
+    failed = failed_gates(root, build_id)
+    if failed:
+        raise GateFailed(
+            f"build {build_id} did not pass {', '.join(failed)}; CURRENT stays as it is, "
+            f"{root}/builds/{build_id}/report.html says why"
+        )
+    current = Current(build_id, None, manifest.catalog_seq)
+    body = {"build": build_id, "calibration": None, "catalog_seq": manifest.catalog_seq}
+    with durable.writer_lock(root / "builds"):
+        durable.write_json(
+            root / "CURRENT", {"format": durable.FORMAT, **body, "sha256": digest_json(body)}
+        )
+    return current
+
+
+def failed_gates(root: Path, build_id: str) -> list[str]:
+    """Names of the gates that a build did not pass."""
+    value = durable.read_json(root / "builds" / build_id / "gates.json", what="gate report")
+    gates = value.get("gates")
+    if not isinstance(gates, list):
+        raise DamagedGallery(f"{root}/builds/{build_id}/gates.json: no list of gates")
+    return [str(g["name"]) for g in gates if not g["passed"]]
+
+
+def list_builds(root: Path) -> list[tuple[str, Manifest]]:
+    """(build ID, manifest) of every complete build, oldest first."""
+    folder = root / "builds"
+    if not folder.is_dir():
+        raise NotAGallery(f"{root}: not a gallery (no builds folder)")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not durable.is_partial(p))
+    return [(name, read_manifest(root, name)) for name in names]
+
+
+class Lease:
+    """A reader's hold on a build: pruning leaves the build alone while any lease lives. Final."""
+
+    def __init__(self, root: Path, build_id: str) -> None:
+        path = root / "builds" / build_id / "lease"
+        try:
+            self._handle = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise DamagedGallery(f"{path}: the lease file is missing ({error.strerror})") from error
+        fcntl.flock(self._handle, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def __del__(self) -> None:
+        self.close()

@@ -1,0 +1,315 @@
+"""A slice of the products on disk: LMDB for records, one .npy for global vectors.
+
+    shards/<digest>/data.mdb       p: product record, r: reference records, x: step results
+    shards/<digest>/vectors.npy    rows (key int64, vector float32 x D), in key order of the LMDB
+    shards/<digest>/manifest.json  counts, digests, sha256 of both
+
+Products go to shards by a hash of their ID, so a shard never depends on what else there is. The
+folder's name is a digest of the shard's *content*: builds with the same content share the folder,
+and a build that was killed finds its finished shards again. This is the only file that knows lmdb.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings.patches import Floats
+from gallery import durable
+from gallery.catalog import CatalogRow
+from gallery.describe import Reference, from_record
+from gallery.errors import DamagedGallery, StorageError
+from gallery.records import Record, pack, unpack
+
+_MAP_SIZE = 1 << 38  # address space, not disk: LMDB files grow with what is put in
+_PRODUCT, _REFERENCE, _EXTRA = b"p", b"r", b"x"
+_TRANSACTION_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class StoredReference:
+    """What a product's record says of one reference. `row`: its line in `vectors.npy`."""
+
+    slot: int
+    reference_id: str
+    image: str
+    mask: str | None
+    row: int
+    vector_crc32: int
+
+
+@dataclass(frozen=True)
+class StoredProduct:
+    product_id: str
+    product_no: int
+    references: tuple[StoredReference, ...]
+    extras: tuple[str, ...]
+
+
+def product_hash(product_id: str) -> bytes:
+    """16 bytes that place a product: its shard, and its keys in it."""
+    return hashlib.sha256(product_id.encode()).digest()[:16]
+
+
+def shard_number(product_id: str, count: int) -> int:
+    """Which of `count` shards (a power of two) holds a product: the hash's leading bits."""
+    return int.from_bytes(product_hash(product_id)[:4]) * count >> 32
+
+
+class ShardWriter:
+    """Fills an empty folder with products in the order of `product_hash`. Final."""
+
+    def __init__(self, folder: Path, *, dims: int, input_digest: str) -> None:
+        self._folder, self._dims, self._input = folder, dims, input_digest
+        self._content = hashlib.sha256(input_digest.encode())
+        self._vectors: list[Any] = []
+        self._products, self._references = 0, 0
+        with _lmdb_errors(folder):
+            self._env = lmdb.open(
+                str(folder), map_size=_MAP_SIZE, lock=False, sync=False, max_spare_txns=0
+            )
+        self._pending: list[tuple[bytes, bytes]] = []
+        self._pending_bytes = 0
+
+    def add_product(
+        self,
+        rows: Sequence[CatalogRow],
+        records: Sequence[Record],
+        vectors: Sequence[Floats],
+        extras: Mapping[str, Record],
+    ) -> None:
+        """One product: its catalog rows in slot order, their records and vectors, step results."""
+        prefix = product_hash(rows[0].product_id)
+        stored = [
+            [row.slot, row.reference_id, row.image, row.mask, len(self._vectors) + i, _crc(v)]
+            for i, (row, v) in enumerate(zip(rows, vectors, strict=True))
+        ]
+        meta = {
+            "product_id": rows[0].product_id,
+            "product_no": rows[0].product_no,
+            "references": stored,
+            "extras": sorted(extras),
+        }
+        self._put(prefix + _PRODUCT, Record("product", meta, {}))
+        for row, record, vector in zip(rows, records, vectors, strict=True):
+            self._put(prefix + _REFERENCE + row.slot.to_bytes(2), record)
+            self._vectors.append((row.key, vector))
+            self._content.update(np.ascontiguousarray(vector, np.float32).data)
+        for name in sorted(extras):
+            self._put(prefix + _EXTRA + name.encode(), extras[name])
+        self._products += 1
+        self._references += len(rows)
+
+    def finish(self) -> dict[str, Any]:
+        """Write what is left and the manifest, which is returned; the folder is then complete."""
+        self._flush()
+        with _lmdb_errors(self._folder):
+            self._env.sync(True)
+            self._env.close()
+        table = np.array(self._vectors, dtype=vector_dtype(self._dims))
+        with durable.storage_errors(self._folder):
+            np.save(self._folder / "vectors.npy", table)
+        manifest = {
+            "format": durable.FORMAT,
+            "input_digest": self._input,
+            "content_digest": self._content.hexdigest(),
+            "products": self._products,
+            "references": self._references,
+            "dims": self._dims,
+            "files": describe_files(self._folder, ("data.mdb", "vectors.npy")),
+        }
+        durable.write_json(self._folder / "manifest.json", manifest)
+        return manifest
+
+    def abandon(self) -> None:
+        """Close without finishing."""
+        self._env.close()
+
+    def _put(self, key: bytes, record: Record) -> None:
+        value = pack(record)
+        self._content.update(key + record.digest().encode())
+        self._pending.append((key, value))
+        self._pending_bytes += len(value)
+        if self._pending_bytes >= _TRANSACTION_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        with _lmdb_errors(self._folder), self._env.begin(write=True) as transaction:
+            for key, value in self._pending:
+                if not transaction.put(key, value, append=True):
+                    raise AssertionError(f"keys out of order or repeated at {key!r}")
+        self._pending, self._pending_bytes = [], 0
+
+
+class Shard:
+    """A finished shard, read-only; opened on first use, safe across threads and fork. Final."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._env: Any = None
+        self._table: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    def product(self, product_id: str) -> StoredProduct | None:
+        """What is stored of a product, or None if it isn't here."""
+        key = product_hash(product_id) + _PRODUCT
+        record = self._get(key)
+        if record is None:
+            return None
+        meta = record.meta
+        references = tuple(StoredReference(*entry) for entry in meta["references"])
+        return StoredProduct(
+            meta["product_id"], meta["product_no"], references, tuple(meta["extras"])
+        )
+
+    def record(self, product_id: str, reference: StoredReference) -> Record:
+        """The record of one reference; raises `DamagedGallery` if it is absent or damaged."""
+        key = product_hash(product_id) + _REFERENCE + reference.slot.to_bytes(2)
+        record = self._get(key)
+        if record is None:
+            raise DamagedGallery(f"{self.folder}: reference {reference.reference_id} is missing")
+        return record
+
+    def vector(self, reference: StoredReference) -> Floats:
+        """(D,) float32; raises `DamagedGallery` unless it is what was stored."""
+        table = self.vectors()
+        if reference.row >= len(table):
+            raise DamagedGallery(f"{self.folder}/vectors.npy: row {reference.row} is missing")
+        vector = np.array(table[reference.row]["vector"], np.float32)
+        if _crc(vector) != reference.vector_crc32:
+            raise DamagedGallery(
+                f"{self.folder}/vectors.npy: the vector of reference {reference.reference_id} is "
+                "not what was built (checksum differs); run `amiss check`"
+            )
+        return vector
+
+    def reference(self, product_id: str, reference: StoredReference) -> Reference:
+        return from_record(self.record(product_id, reference), self.vector(reference))
+
+    def extra(self, product_id: str, name: str) -> Record | None:
+        """The result of the build step `name` for a product, or None."""
+        return self._get(product_hash(product_id) + _EXTRA + name.encode())
+
+    def vectors(self) -> NDArray[np.void]:
+        """(N,) rows of `key` and `vector`, mapped from disk, unverified."""
+        with self._lock:
+            if self._table is None:
+                path = self.folder / "vectors.npy"
+                try:
+                    self._table = np.load(path, mmap_mode="r", allow_pickle=False)
+                except (OSError, ValueError) as error:
+                    raise DamagedGallery(f"{path}: can't be read ({error})") from error
+            return self._table  # type: ignore[no-any-return]
+
+    def products(self) -> Iterator[StoredProduct]:
+        """All products, in key order."""
+        environment = self._opened()
+        with _lmdb_errors(self.folder), environment.begin() as transaction:
+            keys = [
+                bytes(key)
+                for key in transaction.cursor().iternext(keys=True, values=False)
+                if key[16:17] == _PRODUCT
+            ]
+        for key in keys:
+            record = self._get(key)
+            assert record is not None
+            found = self.product(record.meta["product_id"])
+            assert found is not None
+            yield found
+
+    def close(self) -> None:
+        """Let go of the files; the shard may be used again and then opens anew."""
+        with self._lock:
+            if self._env is not None and self._pid == os.getpid():
+                _release(self.folder)
+            self._env, self._table = None, None
+
+    def _get(self, key: bytes) -> Record | None:
+        environment = self._opened()
+        with _lmdb_errors(self.folder), environment.begin() as transaction:
+            value = transaction.get(key)
+        return None if value is None else unpack(value, where=f"{self.folder}/data.mdb")
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._env is None or self._pid != os.getpid():
+                self._env, self._pid = _acquire(self.folder), os.getpid()
+            return self._env
+
+
+def vector_dtype(dims: int) -> np.dtype[np.void]:
+    return np.dtype([("key", "<i8"), ("vector", "<f4", (dims,))])
+
+
+def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | int]]:
+    """{name: {sha256, bytes}} of files in `folder`."""
+    return {
+        name: {"sha256": durable.file_digest(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in names
+    }
+
+
+def _crc(vector: Floats) -> int:
+    return zlib.crc32(np.ascontiguousarray(vector, np.float32).data)
+
+
+# LMDB allows one environment per file and process; builds share shards, so readers share
+# environments. Keyed by process too: an environment must not be used across a fork.
+_shared: dict[tuple[int, str], list[Any]] = {}
+_shared_lock = threading.Lock()
+os.register_at_fork(after_in_child=lambda: globals().update(_shared_lock=threading.Lock()))
+
+
+def _acquire(folder: Path) -> Any:
+    name = (os.getpid(), str(folder.resolve()))
+    with _shared_lock:
+        if name not in _shared:
+            with _lmdb_errors(folder):
+                environment = lmdb.open(
+                    name[1], readonly=True, lock=False, create=False, readahead=False,
+                    max_spare_txns=8,
+                )  # fmt: skip
+            _shared[name] = [environment, 0]
+        _shared[name][1] += 1
+        return _shared[name][0]
+
+
+def _release(folder: Path) -> None:
+    name = (os.getpid(), str(folder.resolve()))
+    with _shared_lock:
+        entry = _shared.get(name)
+        if entry is not None:
+            entry[1] -= 1
+            if entry[1] == 0:
+                del _shared[name]
+                entry[0].close()
+
+
+@contextlib.contextmanager
+def _lmdb_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except lmdb.DiskError as error:
+        raise StorageError(f"{folder}/data.mdb: {error}") from error
+    except (lmdb.MapFullError, OSError) as error:
+        raise StorageError(f"{folder}/data.mdb: can't be written ({error})") from error
+    except lmdb.Error as error:
+        raise DamagedGallery(f"{folder}/data.mdb: not a readable database ({error})") from error
