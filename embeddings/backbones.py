@@ -262,7 +262,7 @@ def _find_weights(name: str) -> tuple[str, Path | None]:
     try:
         return str(json.loads(config.read_text())["architecture"]), path
     except (ValueError, KeyError, TypeError) as error:
-        raise BackboneError(f"{config} names no \"architecture\"; use NAME@FILE") from error
+        raise BackboneError(f'{config} names no "architecture"; use NAME@FILE') from error
 
 
 def _create(architecture: str, *, hub: bool) -> Any:

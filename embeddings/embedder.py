@@ -99,7 +99,12 @@ class Embedder:
         return self._backbone.extract(stack)
 
     def _assemble(
-        self, features: Features, row: int, image: Pixels, working: Pixels, ground: Foreground | None
+        self,
+        features: Features,
+        row: int,
+        image: Pixels,
+        working: Pixels,
+        ground: Foreground | None,
     ) -> Embedding:
         spec, (height, width) = self._backbone.spec, working.shape[:2]
         layers = tuple(

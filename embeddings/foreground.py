@@ -122,8 +122,6 @@ def _confidence(raw: NDArray[np.uint8], mask: Mask) -> float:
 
 def _solidity(mask: Mask) -> float:
     """Area over convex area, each part against its own hull: 1 for any set of convex things."""
-    outlines, _ = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-    )
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     hulls = sum(cv2.contourArea(cv2.convexHull(outline)) for outline in outlines)
     return min(1.0, sum(cv2.contourArea(o) for o in outlines) / hulls) if hulls > 0 else 0.0

@@ -14,7 +14,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ from embeddings.errors import (
 
 Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-ImageSource = str | os.PathLike[str] | bytes | NDArray[np.generic] | Image.Image
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.generic] | Image.Image
 
 MAX_PIXELS = 80_000_000
 """Above any product camera; 240 MB as RGB. Pillow refuses 179 million by itself."""
@@ -124,7 +124,8 @@ def scale_points(
     points_xy: NDArray[np.float32], scale_xy: tuple[float, float]
 ) -> NDArray[np.float32]:
     """Move (N, 2) pixel-centre coordinates to a picture `scale_xy` times as large."""
-    return ((points_xy + 0.5) * np.asarray(scale_xy) - 0.5).astype(np.float32)
+    moved: NDArray[np.float32] = ((points_xy + 0.5) * np.asarray(scale_xy) - 0.5).astype(np.float32)
+    return moved
 
 
 def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:

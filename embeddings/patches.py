@@ -84,7 +84,10 @@ def _upsample(features: Floats, factor: float, shape: tuple[int, int]) -> Floats
     rows, columns, dims = features.shape
     down = _weights(rows, factor, shape[0]) @ features.reshape(rows, columns * dims)
     down = down.reshape(shape[0], columns, dims)
-    return np.einsum("xc,rcd->rxd", _weights(columns, factor, shape[1]), down, optimize=True)
+    across: Floats = np.einsum(
+        "xc,rcd->rxd", _weights(columns, factor, shape[1]), down, optimize=True
+    )
+    return across
 
 
 def _weights(cells: int, factor: float, wanted: int) -> Floats:

@@ -3,7 +3,7 @@
 Mutual nearest neighbours under a ratio test (Lowe 2004) propose matches; robust fits propose a
 similarity, an affine map and a homography; the geometric robust information criterion (Torr,
 "An assessment of information criteria for motion model selection", CVPR 1997) picks one; an
-a-contrario test (Moisan & Stival, IJCV 57(3), 2004) decides whether so many inliers could be chance.
+a-contrario test (Moisan & Stival, IJCV 57(3), 2004) decides whether the inliers could be chance.
 A failure is a result with a reason, never a made-up motion.
 """
 
@@ -223,7 +223,7 @@ def _plausible(matrix: Matrix, corners: NDArray[np.float64]) -> bool:
     if (sides[:, 0] * turned[:, 1] - sides[:, 1] * turned[:, 0]).min() <= 0:
         return False
     centre = corners.mean(axis=0)
-    steps = transform(matrix, np.stack([centre, centre + [1, 0], centre + [0, 1]]))
+    steps = transform(matrix, centre + np.array([[0, 0], [1, 0], [0, 1]]))
     stretch = np.linalg.svd((steps[1:] - steps[0]).T, compute_uv=False)
     scale, anisotropy = math.sqrt(stretch[0] * stretch[1]), stretch[0] / max(stretch[1], 1e-9)
     return bool(1 / _MAX_SCALE <= scale <= _MAX_SCALE and anisotropy <= _MAX_ANISOTROPY)

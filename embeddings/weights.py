@@ -85,7 +85,9 @@ def load_state(path: Path) -> dict[str, torch.Tensor]:
             "or .pth that loads with weights_only=True"
         ) from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(v, torch.Tensor) for v in state.values()
+    ):
         raise WeightsMismatch(f"{path} holds {type(state).__name__}, expected a dict of tensors")
     return dict(state)
 

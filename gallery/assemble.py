@@ -130,9 +130,7 @@ class ShardMaker:
 
     def _write(self, plan: ShardPlan) -> dict[str, Any]:
         with durable.staging_folder(self._root / "shards") as folder:
-            writer = ShardWriter(
-                folder, dims=self._describer.dims, input_digest=plan.input_digest
-            )
+            writer = ShardWriter(folder, dims=self._describer.dims, input_digest=plan.input_digest)
             try:
                 for group in self._described(plan.rows):
                     rows = [row for row, _ in group]

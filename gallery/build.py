@@ -38,7 +38,10 @@ _PACKAGES = ("amiss", "torch", "timm", "faiss-cpu", "lmdb", "numpy", "opencv-pyt
 
 @dataclass
 class BuildReport:
-    """What a build did. Seconds are wall time per stage; `published` is the caller's to set."""
+    """What a build did. Seconds are wall time per stage; `published` is the caller's to set.
+
+    `unchanged`: the published build says all that the catalog says; `build_id` is that build's.
+    """
 
     build_id: str = ""
     parent: str | None = None
@@ -50,6 +53,7 @@ class BuildReport:
     gates: list[GateResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     published: bool = False
+    unchanged: bool = False
 
     @property
     def passed(self) -> bool:
@@ -98,6 +102,10 @@ def build(
             entries = tuple(maker.entry(plan) for plan in plans)
         report.tally = maker.tally
         draft = _draft(catalog, describer, config, count, entries, report)
+        if parent is not None and not full and _same(draft, parent.manifest):
+            report.build_id, report.content_digest = parent.build_id, draft.content_digest
+            report.unchanged = True
+            return report
         _finish(catalog, draft, rows, parent, default_gates() if gates is None else gates, report)
     return report
 
@@ -150,6 +158,13 @@ def _ask(gate: Gate, candidate: Candidate) -> GateResult:
         return GateResult(gate.name, False, None, "a readable build", str(error))
 
 
+def _same(draft: Manifest, parent: Manifest) -> bool:
+    """Whether a build would say nothing that its parent doesn't."""
+    return (draft.content_digest, draft.catalog_seq, draft.config, draft.fingerprint) == (
+        parent.content_digest, parent.catalog_seq, parent.config, parent.fingerprint
+    )  # fmt: skip
+
+
 def _tell(progress: Callable[[int, int], None], total: int, done: int) -> None:
     progress(done, total)
 
@@ -199,5 +214,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found
-
-

@@ -123,7 +123,9 @@ class Catalog:
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise DamagedGallery(f"{path}: the original can't be read ({error.strerror})") from error
+            raise DamagedGallery(
+                f"{path}: the original can't be read ({error.strerror})"
+            ) from error
         if hashlib.sha256(data).hexdigest() != digest:
             raise DamagedGallery(f"{path}: the original is not what was imported (sha256 differs)")
         return data
@@ -170,10 +172,16 @@ class Catalog:
             self._drop_torn_tail()
             product = self._products.get(product_id)
             if product is None or reference_id not in product.rows:
-                raise SourceError(f"{product_id!r} has no reference {reference_id!r} in the catalog")
+                raise SourceError(
+                    f"{product_id!r} has no reference {reference_id!r} in the catalog"
+                )
             if deed not in _DEEDS[1:]:
                 raise SourceError(f"{deed!r}; expected remove, quarantine or release")
-            entry = {"deed": deed, "product_id": product_id, "reference_id": reference_id}
+            entry: dict[str, object] = {
+                "deed": deed,
+                "product_id": product_id,
+                "reference_id": reference_id,
+            }
             self._append([entry], why=why, by=by)
 
     def _read_row(self, row: SourceRow) -> _Read | Problem:
@@ -314,7 +322,9 @@ def open_catalog(root: Path) -> Catalog:
     """The catalog of the gallery at `root`; raises `NotAGallery` where there is none."""
     head = root / "catalog" / "catalog.json"
     if not head.is_file():
-        raise NotAGallery(f"{root}: not a gallery (no catalog/catalog.json); `amiss build` makes one")
+        raise NotAGallery(
+            f"{root}: not a gallery (no catalog/catalog.json); `amiss build` makes one"
+        )
     durable.read_json(head, what="catalog head")
     return Catalog(root)
 

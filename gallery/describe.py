@@ -123,7 +123,9 @@ def to_record(row: CatalogRow, description: Description) -> Record:
         "layers": [[c.step, c.stride_px, c.floor] for c in coded],
         "foreground": [ground.confidence, ground.source],
     }
-    arrays: dict[str, np.ndarray[Any, Any]] = {f"layer{i}": c.residuals for i, c in enumerate(coded)}
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        f"layer{i}": c.residuals for i, c in enumerate(coded)
+    }
     arrays["mask"] = np.packbits(mask > 0, axis=1)
     arrays["points_xy"] = points.points_xy
     arrays["point_sizes"] = points.sizes_px

@@ -139,7 +139,9 @@ def writer_lock(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise GalleryBusy(f"{folder}: {owner} is writing here; try again when it is done") from error
+            raise GalleryBusy(
+                f"{folder}: {owner} is writing here; try again when it is done"
+            ) from error
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

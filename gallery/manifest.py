@@ -35,7 +35,7 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`files`: {name in the build's folder: {sha256, bytes}}; `content_digest`: see `content_of`."""
+    """`files`: {name in the build's folder: {sha256, bytes}}; `content_digest`: `content_of`."""
 
     gallery_id: str
     parent: str | None

@@ -50,9 +50,7 @@ def pack(record: Record) -> bytes:
         data = _deflate(np.ascontiguousarray(array).tobytes())
         described.append([name, array.dtype.str, list(array.shape), len(data)])
         payload.append(data)
-    head = _json(
-        {"format": FORMAT, "kind": record.kind, "meta": record.meta, "arrays": described}
-    )
+    head = _json({"format": FORMAT, "kind": record.kind, "meta": record.meta, "arrays": described})
     body = _HEAD.pack(len(head)) + head + b"".join(payload)
     return _MAGIC + hashlib.blake2b(body, digest_size=_CHECK).digest() + body
 

@@ -262,7 +262,10 @@ def vector_dtype(dims: int) -> np.dtype[np.void]:
 def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, str | int]]:
     """{name: {sha256, bytes}} of files in `folder`."""
     return {
-        name: {"sha256": durable.file_digest(folder / name), "bytes": (folder / name).stat().st_size}
+        name: {
+            "sha256": durable.file_digest(folder / name),
+            "bytes": (folder / name).stat().st_size,
+        }
         for name in names
     }
 

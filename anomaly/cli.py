@@ -1,0 +1,308 @@
+"""The command line: `amiss VERB`. Thin: a verb calls one function and prints what it returned."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from anomaly import output
+from anomaly.config import build_config
+from anomaly.rebuild import (
+    build_gallery,
+    embedder_for,
+    import_source,
+    published_settings,
+    rebuild,
+)
+from embeddings.errors import EmbeddingsError
+from embeddings.foreground import estimate_foreground, given_foreground
+from embeddings.images import read_image, read_mask
+from gallery.build import BuildReport
+from gallery.catalog import ImportReport
+from gallery.check import check
+from gallery.identify import identify
+from gallery.publish import failed_gates, list_builds, read_current
+from gallery.reader import Gallery
+
+app = typer.Typer(
+    help="Finds damage on products by comparing them with pristine references.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="A folder with one folder per product, a .csv or a .parquet.")
+]
+GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's folder.")]
+ProductOption = Annotated[
+    str | None,
+    typer.Option("--product", help="ID of the one product whose pictures SOURCE holds."),
+]
+BackboneOption = Annotated[
+    str | None,
+    typer.Option(help="efficientnet_lite0, a timm model, NAME@FILE, a weights FILE or DIRECTORY."),
+]
+SizeOption = Annotated[int | None, typer.Option("--size", help="Longest side in px. Default 448.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="Pictures at a time. Default: all cores.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="A TOML file with these settings.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
+
+
+@app.command("build")
+def build_command(
+    source: SourceArgument,
+    gallery: GalleryArgument,
+    product: ProductOption = None,
+    backbone: BackboneOption = None,
+    size: SizeOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a new gallery from SOURCE: import, rebuild, publish."""
+    given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads}
+    settings = build_config(config, given=given)
+    with output.progress_bar() as bar:
+        made = build_gallery(source, gallery, config=settings, product_id=product, progress=bar)
+    if json:
+        output.emit({**_built(made.built), "import": _imported(made.imported)})
+    else:
+        _show_import(made.imported, gallery)
+        _show_build(made.built, gallery)
+    raise typer.Exit(_code(made.built, made.imported))
+
+
+@app.command("import")
+def import_command(
+    source: SourceArgument,
+    gallery: GalleryArgument,
+    product: ProductOption = None,
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add references to the catalog; `rebuild` makes them serve. May be run again."""
+    settings = build_config(given={"threads": threads})
+    with output.progress_bar() as bar:
+        report = import_source(
+            source, gallery, product_id=product, threads=settings.threads, progress=bar
+        )
+    if json:
+        output.emit({"schema": "amiss.import/1", **_imported(report)})
+    else:
+        _show_import(report, gallery)
+    raise typer.Exit(_code(None, report))
+
+
+@app.command("rebuild")
+def rebuild_command(
+    gallery: GalleryArgument,
+    full: Annotated[bool, typer.Option("--full", help="Embed every reference anew.")] = False,
+    backbone: BackboneOption = None,
+    size: SizeOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Build what the catalog says and publish it, if it passes its gates."""
+    given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads}
+    inherited = {} if backbone and size else published_settings(gallery)
+    settings = build_config(config, inherited=inherited, given=given)
+    with output.progress_bar() as bar:
+        report = rebuild(gallery, config=settings, full=full, progress=bar)
+    output.emit(_built(report)) if json else _show_build(report, gallery)
+    raise typer.Exit(_code(report, None))
+
+
+@app.command("check")
+def check_command(gallery: GalleryArgument, json: JsonOption = False) -> None:
+    """Verify every file and checksum; names what is damaged. Exit code 3 if anything is."""
+    report = check(gallery)
+    if json:
+        output.emit({"schema": "amiss.check/1", "sound": report.sound, **asdict(report)})
+    else:
+        for finding in report.damaged:
+            output.err.print(
+                f"damaged {finding.path}: {finding.message}", style="red", markup=False
+            )
+        for orphan in report.orphans:
+            output.out.print(f"orphan {orphan}", markup=False)
+        state = "sound" if report.sound else f"{len(report.damaged)} damaged files"
+        pending = "nothing published" if report.pending is None else f"pending: {report.pending}"
+        output.out.print(f"{state}; {report.files} files of {report.builds} builds; {pending}")
+    raise typer.Exit(output.DONE if report.sound else output.UNREADABLE)
+
+
+@app.command("list")
+def list_command(
+    gallery: GalleryArgument,
+    products: Annotated[bool, typer.Option("--products", help="List products instead.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """List the builds of a gallery, or the products of the published one."""
+    if products:
+        _list_products(gallery, json)
+        return
+    serving = read_current(gallery).build if (gallery / "CURRENT").exists() else None
+    rows: list[dict[str, Any]] = [
+        {
+            "build": build_id,
+            "current": build_id == serving,
+            "created": manifest.created,
+            "products": manifest.products,
+            "references": manifest.references,
+            "failed_gates": failed_gates(gallery, build_id),
+            "content_digest": manifest.content_digest,
+        }
+        for build_id, manifest in list_builds(gallery)
+    ]
+    if json:
+        for row in rows:
+            output.emit({"schema": "amiss.list/1", **row})
+        return
+    header = ("build", "serves", "products", "references", "gates", "content")
+    cells = [
+        (r["build"], "yes" if r["current"] else "", f"{r['products']:,}", f"{r['references']:,}",
+         ", ".join(r["failed_gates"]) + " failed" if r["failed_gates"] else "passed",
+         r["content_digest"][:12])
+        for r in rows
+    ]  # fmt: skip
+    output.show_table(header, cells)
+
+
+@app.command("identify")
+def identify_command(
+    gallery: GalleryArgument,
+    images: Annotated[list[Path], typer.Argument(help="Pictures to identify.")],
+    top: Annotated[int, typer.Option(min=1, help="Candidates per picture.")] = 5,
+    mask: Annotated[
+        Path | None, typer.Option(help="Where the product is; for a single picture.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Name the products that pictures may show, by global vectors."""
+    if mask is not None and len(images) > 1:
+        raise typer.BadParameter("--mask goes with one picture")
+    failures = 0
+    with Gallery.open(gallery) as opened:
+        embedder = embedder_for(opened, device=device)
+        for image in images:
+            try:
+                row = _identified(opened, embedder, image, mask, top)
+            except EmbeddingsError as error:
+                failures += 1
+                row = {"error": {"code": error.code, "message": str(error)}}
+            row = {"schema": "amiss.identify/1", "image": str(image), **row}
+            output.emit(row) if json else _show_identified(row)
+    raise typer.Exit(output.IMAGE_ERRORS if failures else output.DONE)
+
+
+@app.command("doctor")
+def doctor_command(
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Say whether this machine can do the work, and what to change if not."""
+    from anomaly.doctor import examine
+
+    found = examine(device=device)
+    if json:
+        for finding in found:
+            output.emit({"schema": "amiss.doctor/1", **asdict(finding)})
+    else:
+        output.show_table(("what", "state", "found"), [(f.name, f.level, f.message) for f in found])
+    broken = any(f.level == "error" for f in found)
+    raise typer.Exit(output.UNREADABLE if broken else output.DONE)
+
+
+def main() -> None:
+    """Entry point of `amiss`."""
+    output.run(app)
+
+
+def _identified(opened: Gallery, embedder: Any, image: Path, mask: Path | None, top: int) -> Any:
+    pixels = read_image(image)
+    height, width = pixels.shape[:2]
+    ground = (
+        given_foreground(read_mask(mask, size=(height, width)))
+        if mask is not None
+        else estimate_foreground(pixels)
+    )
+    (embedding,) = embedder.embed([pixels], foregrounds=[ground])
+    fingerprint = embedder.fingerprint(codec=opened.fingerprint.codec)
+    return asdict(identify(opened, embedding.vector, fingerprint=fingerprint, top=top))
+
+
+def _list_products(root: Path, json: bool) -> None:
+    with Gallery.open(root) as opened:
+        rows = [(name, len(opened.stored(name).references)) for name in opened.product_ids()]
+    if json:
+        for name, count in rows:
+            output.emit({"schema": "amiss.products/1", "product_id": name, "references": count})
+    else:
+        output.show_table(("product", "references"), [(n, str(c)) for n, c in rows])
+
+
+def _built(report: BuildReport) -> dict[str, Any]:
+    return {"schema": "amiss.build/1", "passed": report.passed, **asdict(report)}
+
+
+def _imported(report: ImportReport) -> dict[str, Any]:
+    return asdict(report)
+
+
+def _code(built: BuildReport | None, imported: ImportReport | None) -> int:
+    if imported is not None and imported.problems:
+        return output.IMAGE_ERRORS
+    return output.DONE if built is None or built.passed else output.GATE_FAILED
+
+
+def _show_import(report: ImportReport, root: Path) -> None:
+    output.show_problems(report.problems, what="not imported")
+    output.show_problems(report.notes, what="note")
+    parts = [f"{report.added} references added"]
+    parts += [f"{report.duplicates} there already"] if report.duplicates else []
+    parts += [f"{report.ignored} other files ignored"] if report.ignored else []
+    parts += [f"{len(report.problems)} not imported"] if report.problems else []
+    output.out.print(f"{root}: " + ", ".join(parts), markup=False)
+
+
+def _show_build(report: BuildReport, root: Path) -> None:
+    if report.unchanged:
+        output.out.print(f"{root}: nothing changed, {report.build_id} keeps serving", markup=False)
+        return
+    for gate in report.gates:
+        if not gate.passed:
+            text = (
+                f"gate {gate.name} failed: {gate.figure} (allowed {gate.allowed}); {gate.message}"
+            )
+            output.err.print(text, style="red", markup=False)
+    state = "published" if report.published else "NOT published"
+    seconds = sum(report.seconds.values())
+    output.out.print(
+        f"{state} {report.build_id}: {report.products:,} products, {report.references:,} "
+        f"references ({report.tally.embedded:,} embedded), "
+        f"{report.bytes_per_reference / 1000:.0f} kB each, {seconds:.1f} s",
+        markup=False,
+    )
+
+
+def _show_identified(row: dict[str, Any]) -> None:
+    if "error" in row:
+        output.err.print(f"error {row['error']['message']}", style="red", markup=False)
+        return
+    best = ", ".join(f"{c['product_id']} ({c['score']:.3f})" for c in row["candidates"])
+    output.out.print(f"{row['image']}: {best}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

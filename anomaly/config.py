@@ -1,0 +1,67 @@
+"""Settings at the border: checked once, unknown ones refused, hashed into what they made."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from anomaly.errors import ConfigError
+from embeddings.backbones import DEFAULT_BACKBONE
+from embeddings.embedder import DEFAULT_SIZE_PX
+from gallery.gates import MAX_LOST
+
+
+class BuildConfig(BaseModel):
+    """How a gallery is built. `content` shapes what is stored; the rest only how fast."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str = Field(DEFAULT_BACKBONE, min_length=1)
+    size_px: int = Field(DEFAULT_SIZE_PX, ge=32, le=4096)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
+    most_lost: float = Field(MAX_LOST, ge=0, le=1)
+
+    def content(self) -> dict[str, Any]:
+        """The settings that a build records and the next one takes over."""
+        return {"backbone": self.backbone, "size_px": self.size_px}
+
+
+def build_config(
+    file: Path | None = None,
+    *,
+    inherited: Mapping[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> BuildConfig:
+    """Settings from, in rising order: defaults, `inherited`, the TOML `file`, and `given`.
+
+    A `given` setting of None was not given. The file's keys are those of `BuildConfig`. Raises
+    `ConfigError` with the field and what is allowed.
+    """
+    merged: dict[str, Any] = dict(inherited or {})
+    if file is not None:
+        merged |= _read_toml(file)
+    merged |= {key: value for key, value in (given or {}).items() if value is not None}
+    try:
+        return BuildConfig(**merged)
+    except ValidationError as error:
+        lines = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
+            for e in error.errors()
+        )
+        allowed = ", ".join(BuildConfig.model_fields)
+        raise ConfigError(f"{file or 'settings'}: {lines}; settings are {allowed}") from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not a TOML file ({error})") from error

@@ -1,0 +1,176 @@
+"""Import, build, publish: the verbs that schedulers, clusters and the command line call.
+
+This is where what `gallery` can't know is put together with it: the embedder, the settings, the
+steps and gates that need scoring.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anomaly.config import BuildConfig, build_config
+from embeddings.embedder import Embedder, open_embedder
+from gallery.assemble import EmbeddingDescriber, ProductStep
+from gallery.build import BuildReport, build
+from gallery.catalog import ImportReport, create_catalog, open_catalog
+from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, SourceError
+from gallery.gates import Gate, default_gates
+from gallery.publish import publish, read_current
+from gallery.reader import Gallery
+from gallery.sources import Source, read_source
+
+Progress = Callable[[str, int, int], None]
+"""Told (stage, done, total)."""
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class NewGallery:
+    """What `build_gallery` did: the import and the build, which is published if it passed."""
+
+    imported: ImportReport
+    built: BuildReport
+
+
+def build_gallery(
+    source: str | Path,
+    root: str | Path,
+    *,
+    config: BuildConfig | None = None,
+    product_id: str | None = None,
+    progress: Progress = _quiet,
+) -> NewGallery:
+    """Make a gallery at `root` from `source` and publish it: import, rebuild, publish.
+
+    Raises `GalleryExists` for a gallery that is there already, `SourceError` or `EmptyCatalog`
+    when there is nothing to build from; then nothing is left behind.
+    """
+    place, settings = Path(root), config or build_config()
+    if (place / "catalog").exists():
+        raise GalleryExists(
+            f"{place}: there is a gallery already; `amiss import SOURCE {place}` adds to it, "
+            f"`amiss rebuild {place}` builds it anew"
+        )
+    found = _read(source, product_id)
+    embedder = _open(settings)
+    existed = place.exists()
+    catalog = create_catalog(place)
+    imported = _import(place, found, settings.threads, progress)
+    if imported.added == 0:
+        shutil.rmtree(place / "catalog") if existed else shutil.rmtree(place)
+        reasons = "; ".join(f"{p.where}: {p.message}" for p in imported.problems[:3])
+        raise EmptyCatalog(
+            f"{source}: none of {len(found.rows)} pictures could be imported ({reasons}); "
+            "no gallery was made"
+        )
+    del catalog
+    return NewGallery(imported, _build(place, settings, embedder, (), None, False, progress))
+
+
+def import_source(
+    source: str | Path,
+    root: str | Path,
+    *,
+    product_id: str | None = None,
+    threads: int = 2,
+    progress: Progress = _quiet,
+) -> ImportReport:
+    """Add references to the catalog at `root`, which is made if it is absent; builds nothing."""
+    place, found = Path(root), _read(source, product_id)
+    if not (place / "catalog").exists():
+        create_catalog(place)
+    return _import(place, found, threads, progress)
+
+
+def rebuild(
+    root: str | Path,
+    *,
+    config: BuildConfig | None = None,
+    steps: Sequence[ProductStep] = (),
+    gates: Sequence[Gate] | None = None,
+    full: bool = False,
+    progress: Progress = _quiet,
+) -> BuildReport:
+    """Build what the catalog says and publish it if it passes its gates.
+
+    Without `config`, backbone and size are those of the published build. Only what changed is
+    embedded, unless `full`. `report.published` tells whether CURRENT moved.
+    """
+    place = Path(root)
+    settings = config or build_config(inherited=published_settings(place))
+    return _build(place, settings, _open(settings), steps, gates, full, progress)
+
+
+def published_settings(root: Path) -> dict[str, Any]:
+    """Backbone and size of the published build; empty where none is."""
+    if not (root / "CURRENT").is_file():
+        return {}
+    try:
+        with Gallery.open(root, build=read_current(root).build) as gallery:
+            return dict(gallery.manifest.config)
+    except GalleryError as error:
+        raise GalleryError(
+            f"the settings of the published build can't be read ({error}); give --backbone and "
+            "--size to rebuild without them"
+        ) from error
+
+
+def embedder_for(gallery: Gallery, *, device: str = "auto") -> Embedder:
+    """The embedder whose vectors compare with the gallery's; `FingerprintMismatch` if none."""
+    embedder = _open(build_config(given={**gallery.manifest.config, "device": device}))
+    gallery.fingerprint.require_comparable(embedder.fingerprint(codec=gallery.fingerprint.codec))
+    return embedder
+
+
+def _open(settings: BuildConfig) -> Embedder:
+    return open_embedder(settings.backbone, size_px=settings.size_px, device=settings.device)
+
+
+def _read(source: str | Path, product_id: str | None) -> Source:
+    found = read_source(source, product_id=product_id)
+    if not found.rows:
+        reasons = "; ".join(f"{p.where}: {p.message}" for p in found.problems[:3])
+        raise SourceError(f"{source}: no pictures to import" + (f" ({reasons})" if reasons else ""))
+    return found
+
+
+def _import(root: Path, source: Source, threads: int, progress: Progress) -> ImportReport:
+    total = len(source.rows)
+    report = open_catalog(root).import_rows(
+        source.rows, threads=threads, progress=lambda done: progress("import", done, total)
+    )
+    report.problems[:0] = source.problems
+    report.ignored = source.ignored
+    return report
+
+
+def _build(
+    root: Path,
+    settings: BuildConfig,
+    embedder: Embedder,
+    steps: Sequence[ProductStep],
+    gates: Sequence[Gate] | None,
+    full: bool,
+    progress: Progress,
+) -> BuildReport:
+    catalog = open_catalog(root)
+    report = build(
+        catalog,
+        EmbeddingDescriber(catalog, embedder, threads=settings.threads),
+        config=settings.content(),
+        steps=steps,
+        gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
+        full=full,
+        progress=lambda done, total: progress("embed", done, total),
+    )
+    if report.passed and not report.unchanged:
+        publish(root, report.build_id)
+        report.published = True
+    return report
