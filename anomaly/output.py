@@ -35,7 +35,8 @@ from gallery.sources import Problem
 DONE, GATE_FAILED, USAGE, UNREADABLE, IMAGE_ERRORS = range(5)
 _SHOWN = 20
 
-out = Console(soft_wrap=True, highlight=False)
+# Tables are not folded to 80 columns where nobody looks at a terminal.
+out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 

@@ -39,7 +39,7 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.generic] | 
 MAX_PIXELS = 80_000_000
 """Above any product camera; 240 MB as RGB. Pillow refuses 179 million by itself."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # MPO files open as JPEG
 _ACCEPTED = "JPEG, PNG, WebP, BMP or TIFF"
 # What Pillow's decoders are known to raise on damaged files, beside OSError.
 _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError,

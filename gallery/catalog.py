@@ -99,6 +99,7 @@ class Catalog:
         self._products: dict[str, _Product] = {}
         self._owners: dict[str, str] = {}
         self._end = 0  # bytes of the journal that are whole lines
+        self._next_number = 0
         self._replay()
 
     def rows(self) -> list[CatalogRow]:
@@ -215,8 +216,8 @@ class Catalog:
         row, reference_id = read.row, read.image[:32]
         product = self._products.get(row.product_id)
         if product is None:
-            number = 1 + max((p.number for p in self._products.values()), default=-1)
-            product = self._products[row.product_id] = _Product(number)
+            product = self._products[row.product_id] = _Product(self._next_number)
+            self._next_number += 1
         known = product.rows.get(reference_id)
         if known is not None:
             report.duplicates += 1
@@ -264,7 +265,7 @@ class Catalog:
         self._end += len(data)
 
     def _replay(self) -> None:
-        self.seq, self._end = 0, 0
+        self.seq, self._end, self._next_number = 0, 0, 0
         self._products, self._owners = {}, {}
         path = self.folder / "journal.jsonl"
         for number, (line, entry) in enumerate(_journal_lines(path), start=1):
@@ -284,6 +285,7 @@ class Catalog:
             product = self._products.setdefault(product_id, _Product(row.product_no))
             product.rows[row.reference_id] = row
             product.next_slot = row.slot + 1
+            self._next_number = max(self._next_number, row.product_no + 1)
             self._owners.setdefault(row.image, product_id)
             return
         product, reference_id = self._products[product_id], str(entry["reference_id"])

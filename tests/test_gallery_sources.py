@@ -1,0 +1,328 @@
+"""What a folder or a table says should be imported."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from gallery import Gallery, SourceRow, create_catalog, read_source
+from gallery.errors import SourceError
+from gallery.sources import MAX_ID_CHARACTERS, clean_product_id
+
+DECOMPOSED, COMPOSED = "Cafe\u0301", "Caf\u00e9"
+STRANGE_IDS = [
+    "a/b/c",
+    "/etc/passwd",
+    "../../escape",
+    "..",
+    ".hidden",
+    "C:\\temp\\x",
+    "x" * 300,
+    "\U0001f469\u200d\U0001f680 \U0001fa92",
+    DECOMPOSED,
+    "line\u2028separator",
+    '"quotes", and; commas',
+    "null",
+    "0",
+]
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"not looked at")
+    return path
+
+
+def pairs(rows: list[SourceRow]) -> list[tuple[str, str]]:
+    return [(row.product_id, row.image.name) for row in rows]
+
+
+def csv_at(folder: Path, text: str, *, encoding: str = "utf-8") -> Path:
+    path = folder / "table.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def parquet_at(folder: Path, columns: dict[str, object]) -> Path:
+    path = folder / "table.parquet"
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+# Folders
+
+
+def test_a_folder_per_product_is_read_at_any_depth_in_a_stable_order(tmp_path: Path) -> None:
+    for name in ("b/2.png", "b/front/deep/1.JPG", "a/z.webp", "a/a.tiff"):
+        touch(tmp_path / name)
+    source = read_source(tmp_path)
+    assert pairs(source.rows) == [("a", "a.tiff"), ("a", "z.webp"), ("b", "2.png"), ("b", "1.JPG")]
+    assert source.problems == []
+    assert source.ignored == 0
+
+
+def test_files_that_are_no_pictures_are_ignored_and_counted(tmp_path: Path) -> None:
+    for name in ("a/1.png", "a/notes.txt", "a/deep/Thumbs.db", "a/no_suffix", "readme.md"):
+        touch(tmp_path / name)
+    source = read_source(tmp_path)
+    assert pairs(source.rows) == [("a", "1.png")]
+    assert source.ignored == 4
+
+
+@pytest.mark.parametrize("hidden", ["a/.1.png", "a/._1.png", ".trash/2.png", ".0.png"])
+def test_hidden_files_and_product_folders_are_no_pictures(tmp_path: Path, hidden: str) -> None:
+    touch(tmp_path / "a/1.png")
+    touch(tmp_path / hidden)
+    source = read_source(tmp_path)
+    assert pairs(source.rows) == [("a", "1.png")]
+    assert source.problems == []
+
+
+def test_pictures_in_a_hidden_folder_of_a_product_are_not_imported(tmp_path: Path) -> None:
+    touch(tmp_path / "a/1.png")
+    touch(tmp_path / "a/.thumbnails/1.png")
+    assert [row.image for row in read_source(tmp_path).rows] == [tmp_path / "a/1.png"]
+
+
+def test_a_picture_beside_product_folders_is_a_problem_and_the_products_are_read(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path / "a/1.png")
+    stray = touch(tmp_path / "stray.png")
+    source = read_source(tmp_path)
+    assert pairs(source.rows) == [("a", "1.png")]
+    assert [(p.code, p.where) for p in source.problems] == [("stray_image", str(stray))]
+    assert source.ignored == 0
+
+
+def test_a_product_without_pictures_is_a_problem_that_names_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "a/1.png")
+    touch(tmp_path / "empty/notes.txt")
+    source = read_source(tmp_path)
+    assert [(p.code, p.where) for p in source.problems] == [
+        ("empty_product", str(tmp_path / "empty"))
+    ]
+    assert source.ignored == 1
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "razor-3"), ("my/id", "my/id")])
+def test_a_folder_of_pictures_is_one_product(
+    tmp_path: Path, given: str | None, expected: str
+) -> None:
+    touch(tmp_path / "razor-3/1.png")
+    touch(tmp_path / "razor-3/2.png")
+    source = read_source(tmp_path / "razor-3", product_id=given)
+    assert pairs(source.rows) == [(expected, "1.png"), (expected, "2.png")]
+
+
+def test_a_folder_of_pictures_named_by_a_relative_path_is_named_after_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "razor-3/1.png")
+    monkeypatch.chdir(tmp_path / "razor-3")
+    assert read_source(".").rows[0].product_id == "razor-3"
+
+
+def test_a_product_id_for_a_folder_of_products_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path / "a/1.png")
+    touch(tmp_path / "b/1.png")
+    with pytest.raises(SourceError, match="holds 2 folders"):
+        read_source(tmp_path, product_id="x")
+
+
+def test_a_folder_name_that_is_no_product_id_is_a_problem_and_the_others_are_read(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path / "good/1.png")
+    touch(tmp_path / "bad\nname/1.png")
+    touch(tmp_path / os.fsdecode(b"latin\xe9") / "1.png")
+    source = read_source(tmp_path)
+    assert pairs(source.rows) == [("good", "1.png")]
+    assert [p.code for p in source.problems] == ["bad_product_id"] * 2
+
+
+def test_folder_names_that_differ_only_in_unicode_form_are_one_product(tmp_path: Path) -> None:
+    touch(tmp_path / DECOMPOSED / "1.png")
+    touch(tmp_path / COMPOSED / "2.png")
+    assert sorted(pairs(read_source(tmp_path).rows)) == [(COMPOSED, "1.png"), (COMPOSED, "2.png")]
+
+
+@pytest.mark.parametrize("name", ["absent", "file.txt", "file.xlsx"])
+def test_what_is_neither_folder_nor_table_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    if name != "absent":
+        touch(tmp_path / name)
+    with pytest.raises(SourceError, match=name):
+        read_source(tmp_path / name)
+
+
+# Tables
+
+ALL = {
+    "product_id": "p",
+    "image": "i/1.png",
+    "mask": "m/1.png",
+    "view": "front",
+    "variant": "lot 2",
+    "valid_from": "2024-05-06",
+    "depth": "d/1.tif",
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_with_all_columns_gives_every_field(tmp_path: Path, kind: str) -> None:
+    columns = ALL | {"surplus": "ignored"}
+    path = (
+        csv_at(tmp_path, ",".join(columns) + "\n" + ",".join(columns.values()) + "\n")
+        if kind == "csv"
+        else parquet_at(tmp_path, {k: [v] for k, v in columns.items()})
+    )
+    (row,) = read_source(path).rows
+    assert row == SourceRow(
+        "p", tmp_path / "i/1.png", tmp_path / "m/1.png", "front", "lot 2", "2024-05-06",
+        tmp_path / "d/1.tif", f"{path} row 1",
+    )  # fmt: skip
+
+
+def test_empty_and_missing_optional_cells_are_none(tmp_path: Path) -> None:
+    path = csv_at(tmp_path, "product_id,image,mask,view\na,1.png,, \nb,2.png\n")
+    assert read_source(path).problems == []
+    for row in read_source(path).rows:
+        assert (row.mask, row.view, row.variant, row.valid_from, row.depth) == (None,) * 5
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (",1.png", "empty"),
+        ("   ,1.png", "empty"),
+        ("a,", "image column"),
+        ("a", "image column"),
+        ("a,1.png,extra", "more cells"),
+        ("a\x07b,1.png", "control"),
+        ("x" * (MAX_ID_CHARACTERS + 1) + ",1.png", "1024"),
+    ],
+)
+def test_a_bad_row_is_a_problem_that_names_the_row_and_the_others_are_read(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    path = csv_at(tmp_path, f"product_id,image\ngood,0.png\n{line}\nlast,9.png\n")
+    source = read_source(path)
+    assert pairs(source.rows) == [("good", "0.png"), ("last", "9.png")]
+    (problem,) = source.problems
+    assert (problem.code, problem.where) == ("bad_row", f"{path} row 2")
+    assert message in problem.message
+
+
+@pytest.mark.parametrize(("header", "missing"), [("product_id", "image"), ("sku,image", "product")])
+def test_a_table_without_a_needed_column_is_refused(
+    tmp_path: Path, header: str, missing: str
+) -> None:
+    with pytest.raises(SourceError, match=missing):
+        read_source(csv_at(tmp_path, f"{header}\na,b\n"))
+    with pytest.raises(SourceError, match=missing):
+        read_source(parquet_at(tmp_path, {name: ["a"] for name in header.split(",")}))
+
+
+def test_a_csv_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = csv_at(tmp_path, "product_id,image\na,1.png\n", encoding="utf-8-sig")
+    assert pairs(read_source(path).rows) == [("a", "1.png")]
+
+
+@pytest.mark.parametrize("text", ["product_id,image\ncafé,1.png\n", ""])
+def test_a_csv_that_is_no_utf8_csv_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SourceError, match=r"table\.csv"):
+        read_source(csv_at(tmp_path, text, encoding="latin-1"))
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    path.write_bytes(b"PAR1 but not really")
+    with pytest.raises(SourceError, match="Parquet"):
+        read_source(path)
+
+
+def test_none_and_nan_cells_of_a_parquet_are_empty(tmp_path: Path) -> None:
+    columns: dict[str, object] = {
+        "product_id": ["a", "b", None],
+        "image": ["1.png", None, "3.png"],
+        "view": pyarrow.array([float("nan"), 1.0, 2.0]),
+        "mask": pyarrow.nulls(3, pyarrow.string()),
+    }
+    source = read_source(parquet_at(tmp_path, columns))
+    assert [(r.product_id, r.view, r.mask) for r in source.rows] == [("a", None, None)]
+    assert [p.where.rpartition(" ")[2] for p in source.problems] == ["2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (datetime.datetime(2024, 2, 29, 12, 30), "2024-02-29T12:30:00"),
+        ("2024-02-29T12:30:00+00:00", "2024-02-29T12:30:00+00:00"),
+    ],
+)
+def test_dates_of_a_parquet_are_iso_text(tmp_path: Path, cell: object, expected: str) -> None:
+    columns: dict[str, object] = {"product_id": ["a"], "image": ["1.png"], "valid_from": [cell]}
+    (row,) = read_source(parquet_at(tmp_path, columns)).rows
+    assert row.valid_from == expected
+
+
+def test_a_valid_from_that_is_no_date_is_a_problem(tmp_path: Path) -> None:
+    source = read_source(csv_at(tmp_path, "product_id,image,valid_from\na,1.png,30.02.2024\n"))
+    assert (source.rows, [p.code for p in source.problems]) == ([], ["bad_row"])
+
+
+def test_integer_product_ids_of_a_parquet_are_text_and_keep_their_digits(tmp_path: Path) -> None:
+    big = 2**53 + 1
+    columns: dict[str, object] = {"product_id": [7, big], "image": ["1.png", "2.png"]}
+    assert [r.product_id for r in read_source(parquet_at(tmp_path, columns)).rows] == [
+        "7",
+        str(big),
+    ]
+
+
+def test_a_table_names_its_products_itself(tmp_path: Path) -> None:
+    path = csv_at(tmp_path, "product_id,image\na,1.png\n")
+    with pytest.raises(SourceError, match="leave the product ID out"):
+        read_source(path, product_id="x")
+
+
+# Product IDs
+
+
+@pytest.mark.parametrize("raw", ["", "  ", "\t", "a\x00b", "a\nb", "\udce9", "x" * 1025])
+def test_ids_that_no_terminal_or_database_can_show_are_refused(raw: str) -> None:
+    with pytest.raises(SourceError):
+        clean_product_id(raw)
+
+
+def test_strange_product_ids_round_trip_and_never_become_paths(
+    tmp_path: Path, make_png, build_at
+) -> None:
+    """Through a CSV, the catalog, a build and its readers; the tree holds no folder of theirs."""
+    lines = ["product_id,image"]
+    for number, name in enumerate(STRANGE_IDS):
+        (tmp_path / f"{number}.png").write_bytes(make_png(number))
+        quoted = name.replace('"', '""')
+        lines.append(f'"{quoted}",{number}.png')
+    root = tmp_path / "deep" / "down" / "gallery"
+    source = read_source(csv_at(tmp_path, "\n".join(lines)))
+    assert create_catalog(root).import_rows(source.rows).added == len(STRANGE_IDS)
+    before = {p for p in tmp_path.rglob("*") if root not in p.parents}
+    assert build_at(root).published
+    with Gallery.open(root) as gallery:
+        expected = [COMPOSED if name == DECOMPOSED else name for name in STRANGE_IDS]
+        assert list(gallery.product_ids()) == expected
+        for number, name in enumerate(STRANGE_IDS):  # asked for as given, decomposed too
+            (reference,) = gallery.references(name)
+            assert reference.product_id == expected[number]
+            assert gallery.vectors(name).shape == (1, 12)
+    assert {p for p in tmp_path.rglob("*") if root not in p.parents} == before
+    known = {"catalog", "originals", "builds", "shards"}
+    digest = set("0123456789abcdefTZ-")
+    assert all(p.name in known or set(p.name) <= digest for p in root.rglob("*") if p.is_dir())
