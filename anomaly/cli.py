@@ -19,7 +19,7 @@ from anomaly.rebuild import (
 )
 from embeddings.errors import EmbeddingsError
 from embeddings.foreground import estimate_foreground, given_foreground
-from embeddings.images import read_image, read_mask
+from embeddings.images import printable, read_image, read_mask
 from gallery.build import BuildReport
 from gallery.catalog import ImportReport
 from gallery.check import check
@@ -301,7 +301,7 @@ def _show_identified(row: dict[str, Any]) -> None:
         output.err.print(f"error {row['error']['message']}", style="red", markup=False)
         return
     best = ", ".join(f"{c['product_id']} ({c['score']:.3f})" for c in row["candidates"])
-    output.out.print(f"{row['image']}: {best}", markup=False)
+    output.out.print(f"{printable(row['image'])}: {best}", markup=False)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,10 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def emit(value: dict[str, Any]) -> None:
     """One JSON line on stdout; floats to 6 significant digits, no NaN."""
-    sys.stdout.write(json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False)
+    if not text.isprintable():  # an argument that is no Unicode stays verbatim as an escape
+        text = json.dumps(_rounded(value), allow_nan=False)
+    sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 

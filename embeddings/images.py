@@ -80,7 +80,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ImageError(os.fspath(path), f"can't be read ({error.strerror})") from error
+        raise ImageError(printable(path), f"can't be read ({error.strerror})") from error
+    except ValueError as error:  # a null character in the path
+        raise ImageError(repr(os.fspath(path)), f"is no path ({error})") from error
 
 
 def read_mask(source: ImageSource, *, size: tuple[int, int]) -> Mask:
@@ -106,7 +108,12 @@ def describe_source(source: ImageSource) -> str:
         return f"array {source.dtype}{list(source.shape)}"
     if isinstance(source, Image.Image):
         return f"PIL image {source.mode} {source.width}x{source.height}"
-    return f"{len(source)} bytes" if isinstance(source, bytes) else os.fspath(source)
+    return f"{len(source)} bytes" if isinstance(source, bytes) else printable(source)
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed and stored, whatever bytes its name is made of."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def fit_longest_side(image: Pixels, size_px: int) -> Pixels:

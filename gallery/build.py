@@ -177,7 +177,7 @@ def _draft(
     entries: tuple[ShardEntry, ...],
     report: BuildReport,
 ) -> Manifest:
-    head = durable.read_json(catalog.folder / "catalog.json", what="catalog head")
+    head = durable.read_sealed(catalog.folder / "catalog.json", what="catalog head")
     return Manifest(
         gallery_id=str(head["gallery_id"]),
         parent=report.parent,

@@ -1,6 +1,6 @@
 """The source of truth: originals, content-addressed, and a journal of what was done with them.
 
-    catalog/catalog.json            {format, gallery_id, created}
+    catalog/catalog.json            {format, gallery_id, created, sha256}
     catalog/originals/ab/ab12...    bytes as they came; the name is their sha256
     catalog/journal.jsonl           one checked line per deed: who, when, why, what
 
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from embeddings.errors import EmbeddingsError, ImageError
-from embeddings.images import read_bytes, read_image, read_mask
+from embeddings.images import printable, read_bytes, read_image, read_mask
 from gallery import durable
 from gallery.errors import DamagedGallery, GalleryError, NotAGallery, SourceError
 from gallery.sources import Problem, SourceRow
@@ -115,6 +115,10 @@ class Catalog:
         found = (p.rows[id] for p in self._products.values() for id in p.quarantined)
         return sorted(found, key=lambda row: row.key)
 
+    def unfinished_bytes(self) -> int:
+        """Length of a journal line that a killed writer left; the next writer drops it."""
+        return (self.folder / "journal.jsonl").stat().st_size - self._end
+
     def original_path(self, digest: str) -> Path:
         return self.folder / "originals" / digest[:2] / digest
 
@@ -197,7 +201,11 @@ class Catalog:
             # The decoder saw only bytes: say which file they came from.
             message = str(error).removeprefix(f"{error.source}: ") if isinstance(
                 error, ImageError) else str(error)  # fmt: skip
-            return Problem(row.where or str(row.image), error.code, f"{row.image.name}: {message}")
+            return Problem(
+                row.where or printable(row.image),
+                error.code,
+                f"{printable(row.image.name)}: {message}",
+            )
         stored = [self._store(d) if d is not None else None for d in (data, mask, depth)]
         assert stored[0] is not None
         return _Read(row, stored[0], stored[1], stored[2])
@@ -238,7 +246,7 @@ class Catalog:
             return None
         entry = CatalogRow(
             row.product_id, product.number, product.next_slot, read.image, read.mask, read.depth,
-            row.view, row.variant, row.valid_from, row.image.name,
+            row.view, row.variant, row.valid_from, printable(row.image.name),
         )  # fmt: skip
         deed: dict[str, object] = {"deed": "add", **asdict(entry)}
         self._apply(deed)
@@ -310,13 +318,12 @@ def create_catalog(root: Path) -> Catalog:
     """Start a gallery in `root`, which must be absent or an empty folder."""
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise NotAGallery(f"{root}: not empty and not a gallery; give a new folder")
-    head = {
-        "format": durable.FORMAT,
+    head: dict[str, object] = {
         "gallery_id": uuid.uuid4().hex,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     durable.write_file(root / "catalog" / "journal.jsonl", b"")
-    durable.write_json(root / "catalog" / "catalog.json", head)
+    durable.write_sealed(root / "catalog" / "catalog.json", head)
     return Catalog(root)
 
 
@@ -327,23 +334,23 @@ def open_catalog(root: Path) -> Catalog:
         raise NotAGallery(
             f"{root}: not a gallery (no catalog/catalog.json); `amiss build` makes one"
         )
-    durable.read_json(head, what="catalog head")
+    durable.read_sealed(head, what="catalog head")
     return Catalog(root)
 
 
 def _journal_lines(path: Path) -> Iterator[tuple[bytes, dict[str, object]]]:
-    """Whole lines with their entries. A bad last line is a crash's; a bad line before is damage."""
+    """Whole lines with their entries. A last line without an end is a crash's, and ignored."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise DamagedGallery(f"{path}: the journal can't be read ({error.strerror})") from error
     for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            return
         try:
             yield line, _unsealed(line)
         except GalleryError as error:
-            if number < len(lines):
-                raise DamagedGallery(f"{path} line {number}: {error}") from error
-            return
+            raise DamagedGallery(f"{path} line {number}: {error}") from error
 
 
 def _sealed(text: str) -> bytes:
@@ -353,7 +360,7 @@ def _sealed(text: str) -> bytes:
 
 def _unsealed(line: bytes) -> dict[str, object]:
     seal, _, body = line.rstrip(b"\n").partition(b" ")
-    if not line.endswith(b"\n") or hashlib.sha256(body).hexdigest()[:16].encode() != seal:
+    if hashlib.sha256(body).hexdigest()[:16].encode() != seal:
         raise DamagedGallery("the line's checksum does not match")
     return dict(json.loads(body))
 

@@ -136,5 +136,11 @@ def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
     except GalleryError as error:
         report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
         return
-    if catalog is not None:
+    if catalog is not None and catalog.seq < current.catalog_seq:
+        path, seq = catalog.folder / "journal.jsonl", current.catalog_seq
+        message = f"ends at deed {catalog.seq}, but a build was made from deed {seq}"
+        report.damaged.append(Finding(str(path), message))
+    elif catalog is not None:
+        if unfinished := catalog.unfinished_bytes():
+            report.orphans.append(f"{catalog.folder}/journal.jsonl: {unfinished} unfinished bytes")
         report.pending = len(built.symmetric_difference(row.key for row in catalog.rows()))

@@ -49,6 +49,19 @@ def write_json(path: Path, value: object) -> None:
     write_file(path, text.encode() + b"\n")
 
 
+def write_sealed(path: Path, body: dict[str, object]) -> None:
+    """`write_json` of `body` with format and its own checksum: for files that no manifest lists."""
+    write_json(path, {"format": FORMAT, **body, "sha256": _seal({"format": FORMAT, **body})})
+
+
+def read_sealed(path: Path, *, what: str) -> dict[str, object]:
+    """What `write_sealed` wrote; `DamagedGallery` if a byte of its content differs."""
+    value = read_json(path, what=what)
+    if value.pop("sha256", None) != _seal(value):
+        raise DamagedGallery(f"{path}: the {what} is damaged (checksum differs)")
+    return value
+
+
 def read_json(path: Path, *, what: str) -> dict[str, object]:
     """A JSON object with a `format` that this version reads; `DamagedGallery` names the file."""
     try:
@@ -156,6 +169,11 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{path}: can't be written ({error.strerror or error})") from error
+
+
+def _seal(body: dict[str, object]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _sync(path: Path) -> None:

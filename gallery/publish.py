@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from embeddings.fingerprint import digest_json
 from gallery import durable
 from gallery.errors import DamagedGallery, GateFailed, NotAGallery
 from gallery.manifest import Manifest, read_manifest
@@ -34,13 +33,7 @@ def read_current(root: Path) -> Current:
         missing = "nothing is published in it yet; run `amiss rebuild`" if is_gallery else (
             "not a gallery (no CURRENT); `amiss build SOURCE GALLERY` makes one")  # fmt: skip
         raise NotAGallery(f"{root}: {missing}")
-    value = durable.read_json(path, what="pointer CURRENT")
-    body = {k: value.get(k) for k in ("build", "calibration", "catalog_seq")}
-    if value.get("sha256") != digest_json(body):
-        raise DamagedGallery(
-            f"{path}: the pointer is damaged (checksum differs); `amiss list` shows the builds, "
-            "`amiss rebuild` publishes one again"
-        )
+    body = durable.read_sealed(path, what="pointer")
     return Current(str(body["build"]), body["calibration"], int(str(body["catalog_seq"])))  # type: ignore[arg-type]
 
 
@@ -54,11 +47,13 @@ def publish(root: Path, build_id: str) -> Current:
             f"{root}/builds/{build_id}/report.html says why"
         )
     current = Current(build_id, None, manifest.catalog_seq)
-    body = {"build": build_id, "calibration": None, "catalog_seq": manifest.catalog_seq}
+    body: dict[str, object] = {
+        "build": build_id,
+        "calibration": None,
+        "catalog_seq": manifest.catalog_seq,
+    }
     with durable.writer_lock(root / "builds"):
-        durable.write_json(
-            root / "CURRENT", {"format": durable.FORMAT, **body, "sha256": digest_json(body)}
-        )
+        durable.write_sealed(root / "CURRENT", body)
     return current
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from embeddings.images import IMAGE_SUFFIXES
+from embeddings.images import IMAGE_SUFFIXES, printable
 from gallery.errors import SourceError
 
 MAX_ID_CHARACTERS = 1024
@@ -104,7 +104,7 @@ def _read_folder(root: Path, product_id: str | None) -> Source:
         )
     for path in loose:
         message = "a picture beside product folders; move it into its product's folder"
-        source.problems.append(Problem(str(path), "stray_image", message))
+        source.problems.append(Problem(printable(path), "stray_image", message))
     source.ignored += sum(p.is_file() for p in entries) - len(loose)
     for folder in folders:
         _add_product(source, folder, folder.name)
@@ -122,14 +122,14 @@ def _add_product(source: Source, folder: Path, raw_id: str) -> None:
     source.ignored += len(files) - len(pictures)
     if not pictures:
         message = f"no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}) in this product's folder"
-        source.problems.append(Problem(str(folder), "empty_product", message))
+        source.problems.append(Problem(printable(folder), "empty_product", message))
         return
     try:
         name = clean_product_id(raw_id)
     except SourceError as error:
-        source.problems.append(Problem(str(folder), "bad_product_id", str(error)))
+        source.problems.append(Problem(printable(folder), "bad_product_id", str(error)))
         return
-    source.rows += [SourceRow(name, file, where=str(file)) for file in pictures]
+    source.rows += [SourceRow(name, file, where=printable(file)) for file in pictures]
 
 
 def _read_table(table: Path, rows: Iterable[Mapping[str, object]]) -> Source:
