@@ -13,6 +13,7 @@ for the global vector; for plain transformers the last block for both (AnomalyDI
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class TimmBackbone:
         return self._network
 
     def repeatable(self) -> AbstractContextManager[None]:
-        return intra_op_threads(1) if self._device == "cpu" else nullcontext()
+        return one_intra_op_thread if self._device == "cpu" else nullcontext()
 
     def extract(self, batch: Pixels) -> Features:
         import torch
@@ -166,21 +167,34 @@ class TimmBackbone:
             return Features(tuple(_to_numpy(m) for m in pooled), _to_numpy(maps[-1]))
 
 
-@contextmanager
-def intra_op_threads(count: int) -> Iterator[None]:
-    """Run torch with `count` intra-op threads; the old number comes back afterwards.
+class _OneThread:
+    """torch's intra-op threads held at 1 while anyone needs it; then the old number comes back."""
 
-    Feature values depend on this number (by 3e-5), so whoever stores features embeds with 1 and
-    takes its parallelism from several pictures at a time.
-    """
-    import torch
+    def __init__(self) -> None:
+        self._lock, self._holders, self._before = threading.Lock(), 0, 1
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    def __enter__(self) -> None:
+        import torch
+
+        with self._lock:
+            if self._holders == 0:
+                self._before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                torch.set_num_threads(self._before)
+
+
+one_intra_op_thread = _OneThread()
+"""Feature values depend on torch's intra-op threads (by 3e-5), so whoever stores features embeds
+with one and takes its parallelism from several pictures at a time. Threads that ran torch before
+keep their own number: start the pool inside the block."""
 
 
 @contextmanager
@@ -289,10 +303,13 @@ def _fill(network: Any, file: Path) -> None:
         outcome = network.load_state_dict(weights.load_state(file), strict=False)
     except RuntimeError as error:
         raise WeightsMismatch(f"{file} does not fit this architecture: {error}") from error
-    if outcome.missing_keys:
+    heads = ("head", "fc", "classifier", str(network.pretrained_cfg.get("classifier") or "head"))
+    surplus = [k for k in outcome.unexpected_keys if not k.startswith(heads)]
+    if outcome.missing_keys or surplus:
         raise WeightsMismatch(
-            f"{file} lacks {len(outcome.missing_keys)} tensors of this architecture, the first is "
-            f"{outcome.missing_keys[0]!r}; expected a file with timm's parameter names"
+            f"{file} lacks {len(outcome.missing_keys)} tensors of this architecture "
+            f"{outcome.missing_keys[:1]} and has {len(surplus)} of another {surplus[:1]}; expected "
+            "a file with timm's parameter names"
         )
 
 

@@ -56,7 +56,7 @@ class Embedder:
         return _BATCH[self._backbone.device_class]
 
     def repeatable(self) -> AbstractContextManager[None]:
-        """While held, results don't depend on the number of threads (see `intra_op_threads`)."""
+        """While held, results don't depend on the number of threads (see `one_intra_op_thread`)."""
         return self._backbone.repeatable()
 
     def fingerprint(self, *, codec: str) -> EmbeddingFingerprint:

@@ -22,6 +22,7 @@ from embeddings.images import Mask, Pixels, fit_longest_side
 FOREGROUND_VERSION = 1
 _WORKING_PX = 160
 _BORDER = 0.06  # width of the border bands, as a share of the picture's sides
+_MIN_SIDE = 8
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
 
 
@@ -47,6 +48,8 @@ def given_foreground(mask: Mask) -> Foreground:
 def estimate_foreground(image: Pixels) -> Foreground:
     """Guess the product's pixels in an (H, W, 3) uint8 RGB picture; see the module's text."""
     height, width = image.shape[:2]
+    if min(height, width) < _MIN_SIDE:
+        return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
     small = fit_longest_side(image, min(_WORKING_PX, max(height, width)))
     colours = cv2.cvtColor(cv2.GaussianBlur(small, (0, 0), 1.2), cv2.COLOR_RGB2LAB)
     unlike = _distance_from_borders(colours.astype(np.float32))

@@ -19,7 +19,7 @@ from typing import TypeAlias, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from embeddings.errors import (
     AnimatedImage,
@@ -40,6 +40,17 @@ MAX_PIXELS = 80_000_000
 """Above any product camera; 240 MB as RGB. Pillow refuses 179 million by itself."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # MPO files open as JPEG
+# What the EXIF orientation tag asks for. (Pillow's own exif_transpose also rewrites the other tags,
+# and fails on pictures whose tags are odd but whose pixels are fine.)
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _ACCEPTED = "JPEG, PNG, WebP, BMP or TIFF"
 # What Pillow's decoders are known to raise on damaged files, beside OSError.
 _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError,
@@ -49,8 +60,8 @@ _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexE
 def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Read a picture as an upright (H, W, 3) uint8 RGB array.
 
-    EXIF orientation is applied; alpha is laid over white; grey is repeated; 16 bit is scaled by
-    255/65535; CMYK is converted. Arrays are (H, W), (H, W, 3) or (H, W, 4), uint8 or uint16, RGB.
+    EXIF orientation is applied; alpha is laid over white; grey is repeated; of 16 bits the high
+    byte counts; CMYK is converted. Arrays are (H, W), (H, W, 3) or (H, W, 4) RGB, uint8 or uint16.
     The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
 
     Raises an `ImageError` that names the source; the pixel limit is checked before decoding.
@@ -164,12 +175,13 @@ def _from_array(array: NDArray[np.generic], name: str, max_pixels: int) -> Pixel
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Pixels:
     _check_size(image.width, image.height, name, max_pixels)
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
-        raise AnimatedImage(name, f"{frames} frames or pages; give a picture of one frame")
     try:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":
+            raise AnimatedImage(name, f"{frames} frames or pages; give a picture of one frame")
         image.load()
-        upright = ImageOps.exif_transpose(image)
+        turn = _ORIENTATIONS.get(image.getexif().get(0x0112, 1))
+        upright = image if turn is None else image.transpose(turn)
     except _DECODER_FAULTS as error:
         raise TruncatedImage(name, f"the picture is truncated or corrupt ({error})") from error
     if upright.mode.startswith("I"):
@@ -190,4 +202,5 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _to_eight_bits(samples: NDArray[np.generic]) -> Pixels:
-    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    """The high byte, which is what Pillow makes of 16-bit colour files."""
+    return (samples.astype(np.uint16) >> 8).astype(np.uint8)

@@ -26,10 +26,11 @@ from gallery.build_report import write_report
 from gallery.catalog import Catalog, CatalogRow
 from gallery.errors import EmptyCatalog, GalleryError
 from gallery.gates import Candidate, Gate, GateResult, default_gates
-from gallery.index import write_index
+from gallery.index import common_direction, write_index
 from gallery.manifest import Manifest, ShardEntry, content_of
 from gallery.plan import plan_shards, shard_count
 from gallery.products import ProductTable, write_products
+from gallery.publish import failed_gates, read_current
 from gallery.reader import Gallery
 from gallery.shard import Shard, describe_files
 
@@ -86,10 +87,10 @@ def build(
     if not rows:
         raise EmptyCatalog(f"{root}: the catalog holds no references; `amiss import` adds some")
     report = BuildReport(references=len(rows), products=len({r.product_id for r in rows}))
-    with durable.writer_lock(root / "builds"):
+    with durable.writer_lock(root / "builds"), contextlib.ExitStack() as held:
         for name in ("builds", "shards"):
             durable.remove_partials(root / name)
-        parent = _parent(root)
+        parent = held.enter_context(_parent(root) or contextlib.nullcontext())
         report.parent = parent.build_id if parent else None
         count = shard_count(
             report.products, parent_count=parent.manifest.shard_count if parent else None
@@ -124,15 +125,7 @@ def _finish(
         (root / "builds").mkdir(exist_ok=True)
     with durable.staging_folder(root / "builds") as folder:
         with report.timed("index"):
-            shards = [Shard(root / "shards" / entry.digest) for entry in draft.shards]
-            tables = np.concatenate([shard.vectors() for shard in shards])
-            tables = tables[np.argsort(tables["key"])]
-            write_index(folder / "index.faiss", tables["key"], tables["vector"])
-            names = {row.product_no: row.product_id for row in rows}
-            numbers = np.array(sorted(names), np.int64)
-            table = ProductTable(numbers, [names[int(n)] for n in numbers])
-            write_products(folder / "products.parquet", table)
-        draft = replace(draft, files=describe_files(folder, ("index.faiss", "products.parquet")))
+            draft = _index(folder, draft, rows)
         with report.timed("gates"):
             candidate = Gallery(root, folder, draft, lease=False)
             report.gates = [_ask(gate, Candidate(candidate, parent, rows)) for gate in gates]
@@ -145,9 +138,29 @@ def _finish(
         durable.write_file(folder / "manifest.json", final.encode())
         durable.write_file(folder / "lease", b"")
         report.build_id, report.content_digest = final.build_id(), final.content_digest
-        durable.settle(folder, root / "builds" / report.build_id)
+        target = root / "builds" / report.build_id
+        if not target.exists():  # else the same manifest, to the second: the same build
+            durable.settle(folder, target)
     data = sum(int(f["bytes"]) for s in draft.shards for f in s.files.values())
     report.bytes_per_reference = round(data / len(rows), 1)
+
+
+def _index(folder: Path, draft: Manifest, rows: Sequence[CatalogRow]) -> Manifest:
+    """Write index and product table; the draft with both in it."""
+    shards = folder.parent.parent / "shards"
+    tables = np.concatenate([Shard(shards / entry.digest).vectors() for entry in draft.shards])
+    tables = tables[np.argsort(tables["key"])]
+    centre = common_direction(tables["key"] >> 16, tables["vector"])
+    write_index(folder / "index.faiss", tables["key"], tables["vector"], centre=centre)
+    names = {row.product_no: row.product_id for row in rows}
+    numbers = np.array(sorted(names), np.int64)
+    table = ProductTable(numbers, [names[int(n)] for n in numbers])
+    write_products(folder / "products.parquet", table)
+    return replace(
+        draft,
+        index={"kind": "flat_ip", "centre": [float(x) for x in centre]},
+        files=describe_files(folder, ("index.faiss", "products.parquet")),
+    )
 
 
 def _ask(gate: Gate, candidate: Candidate) -> GateResult:
@@ -192,19 +205,26 @@ def _draft(
         products=sum(e.products for e in entries),
         references=sum(e.references for e in entries),
         files={},
+        index={},
         versions=_versions(),
     )
 
 
 def _parent(root: Path) -> Gallery | None:
-    """The published build, if there is one that can be read."""
-    if not (root / "CURRENT").is_file():
-        return None
-    try:
-        return Gallery.open(root)
-    except GalleryError:
-        # A damaged parent must not stop the build that replaces it; nothing is copied from it.
-        return None
+    """The published build, or where it can't be read the newest that can and passed its gates.
+
+    A damaged pointer must neither stop the build that replaces it nor switch off the gates that
+    compare with a parent.
+    """
+    folder = root / "builds"
+    names = sorted((p.name for p in folder.iterdir() if p.is_dir()), reverse=True)
+    with contextlib.suppress(GalleryError):
+        names.insert(0, read_current(root).build)
+    for name in names:
+        with contextlib.suppress(GalleryError):
+            if not failed_gates(root, name):
+                return Gallery.open(root, build=name)
+    return None
 
 
 def _versions() -> dict[str, str]:

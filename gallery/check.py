@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from embeddings.fingerprint import digest_json
 from gallery import durable
 from gallery.catalog import Catalog, open_catalog
 from gallery.errors import GalleryError, NotAGallery
@@ -89,9 +90,10 @@ def _builds(root: Path, report: CheckReport) -> dict[str, Manifest]:
 
 
 def _shards(root: Path, manifests: dict[str, Manifest], report: CheckReport) -> None:
-    used = {s.digest: s for m in manifests.values() for s in m.shards}
-    for digest, shard in sorted(used.items()):
-        _files(root / "shards" / digest, shard.files, report)
+    listed = {(s.digest, digest_json(s.files)): s for m in manifests.values() for s in m.shards}
+    for _, shard in sorted(listed.items()):
+        _files(root / "shards" / shard.digest, shard.files, report)
+    used = {digest for digest, _ in listed}
     folder = root / "shards"
     present = sorted(p for p in folder.iterdir()) if folder.is_dir() else []
     report.orphans += [str(p) for p in present if p.name not in used]
@@ -129,13 +131,18 @@ def _originals(catalog: Catalog, report: CheckReport) -> None:
 def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
     try:
         current = read_current(root)
-        with Gallery.open(root, build=current.build) as gallery:
-            built = {int(key) for shard in gallery.shards() for key in shard.vectors()["key"]}
     except NotAGallery:
         return  # nothing is published yet
     except GalleryError as error:
         report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
         return
+    if not (root / "builds" / current.build).is_dir():
+        message = f"names the build {current.build}, which is not there"
+        report.damaged.append(Finding(str(root / "CURRENT"), message))
+    if report.damaged:
+        return  # counting what a damaged build holds would say nothing
+    with Gallery.open(root, build=current.build) as gallery:
+        built = {int(key) for shard in gallery.shards() for key in shard.vectors()["key"]}
     if catalog is not None and catalog.seq < current.catalog_seq:
         path, seq = catalog.folder / "journal.jsonl", current.catalog_seq
         message = f"ends at deed {catalog.seq}, but a build was made from deed {seq}"

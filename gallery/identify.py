@@ -18,6 +18,8 @@ from gallery.reader import Gallery
 class ProductCandidate:
     """`score`: cosine distance to the product's nearest reference, 0 to 2, higher = less alike.
 
+    The cosine is that of the index, without what all products of the gallery have in common.
+
     `p_value` is None: not calibrated.
     """
 

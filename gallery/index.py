@@ -1,12 +1,15 @@
 """FAISS, keyed by reference: the only file that knows faiss.
 
-Exact inner product over unit vectors. IDs are `product_no << 16 | slot`, so a product is a
+Exact inner product over unit vectors, after the gallery's common direction (`common_direction`)
+is taken away from references and queries alike: what all products share tells none of them apart.
+IDs are `product_no << 16 | slot`, so a product is a
 contiguous range. FAISS accepts NaN, repeated IDs and damaged payloads in silence: all three are
 refused here.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,16 @@ from gallery import durable
 from gallery.errors import DamagedGallery, GalleryError
 
 Keys = NDArray[np.int64]
+_SHRINKAGE = 4
+_opening = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _opening
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True)
@@ -30,15 +43,32 @@ class Neighbours:
     cosine: Floats
 
 
-def write_index(path: Path, keys: Keys, vectors: Floats) -> None:
-    """Write the index of (N,) keys and (N, D) unit vectors to `path` (not atomic: see `build`)."""
+def common_direction(product_nos: Keys, vectors: Floats) -> Floats:
+    """(D,) mean of the products' mean vectors, shrunk by n / (n + 4) for n products.
+
+    (N,) product numbers of (N, D) vectors, in any order. With one product there is little to tell
+    apart and next to nothing is taken away.
+    """
+    order = np.argsort(product_nos, kind="stable")
+    numbers, starts = np.unique(product_nos[order], return_index=True)
+    sums = np.add.reduceat(vectors[order].astype(np.float64), starts, axis=0)
+    means = sums / np.diff(np.r_[starts, len(vectors)])[:, None]
+    count = len(numbers)
+    return np.asarray(means.mean(axis=0) * (count / (count + _SHRINKAGE)), dtype=np.float32)
+
+
+def write_index(path: Path, keys: Keys, vectors: Floats, *, centre: Floats | None = None) -> None:
+    """Write the index of (N,) keys and (N, D) unit vectors to `path` (not atomic: see `build`).
+
+    `centre` (D,) is taken away from each vector; an `Index` must be given the same.
+    """
     import faiss
 
     require_unit(vectors)
     if len(np.unique(keys)) != len(keys):
         raise GalleryError(f"{len(keys) - len(np.unique(keys))} reference keys occur twice")
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
-    index.add_with_ids(np.ascontiguousarray(vectors, np.float32), keys)
+    index.add_with_ids(_centred(vectors, centre), keys)
     with durable.storage_errors(path):
         faiss.write_index(index, str(path))
 
@@ -54,31 +84,41 @@ def require_unit(vectors: Floats) -> None:
         )
 
 
+def _centred(vectors: Floats, centre: Floats | None) -> Floats:
+    moved = vectors if centre is None else vectors - centre
+    length = np.linalg.norm(moved, axis=1, keepdims=True)
+    # A vector that *is* the common direction has no direction left: it keeps its own.
+    kept = np.where(length > 1e-6, moved / np.maximum(length, 1e-6), vectors)
+    return np.ascontiguousarray(kept, np.float32)
+
+
 class Index:
     """A read-only index on disk, mapped into memory. Final; searching is thread-safe."""
 
-    def __init__(self, path: Path, sha256: str) -> None:
+    def __init__(self, path: Path, sha256: str, *, centre: Floats | None = None) -> None:
         """Opens nothing; the file is mapped, and its checksum verified, at the first search."""
-        self._path, self._sha256 = path, sha256
-        self._lock = threading.Lock()
+        self._path, self._sha256, self._centre = path, sha256, centre
         self._index: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path, "_sha256": self._sha256}
+        return {"path": self._path, "sha256": self._sha256, "centre": self._centre}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["_path"], state["_sha256"])  # type: ignore[misc]
+        self.__init__(**state)  # type: ignore[misc]
 
     def search(self, vector: Floats, *, count: int) -> Neighbours:
-        """The `count` nearest references, or all when there are fewer."""
+        """The `count` nearest references to a (D,) vector, or all when there are fewer."""
         index = self._opened()
-        query = np.ascontiguousarray(vector, np.float32).reshape(1, -1)
-        if query.shape[1] != index.d or not np.isfinite(query).all():
+        if vector.shape != (index.d,) or not np.isfinite(vector).all():
             raise GalleryError(
-                f"a query vector of {query.shape[1]} values; expected {index.d}, all finite"
+                f"a query vector of shape {list(vector.shape)}; expected [{index.d}], all finite"
             )
-        cosine, keys = index.search(query, min(count, index.ntotal))
+        cosine, keys = index.search(self.centred(vector[None]), min(count, index.ntotal))
         return Neighbours(keys[0], cosine[0])
+
+    def centred(self, vectors: Floats) -> Floats:
+        """(N, D) unit vectors as the index compares them."""
+        return _centred(vectors, self._centre)
 
     def __len__(self) -> int:
         return int(self._opened().ntotal)
@@ -90,7 +130,9 @@ class Index:
         return np.asarray(faiss.vector_to_array(self._opened().id_map), dtype=np.int64)
 
     def _opened(self) -> Any:
-        with self._lock:
+        if self._index is not None:
+            return self._index
+        with _opening:
             if self._index is None:
                 import faiss
 

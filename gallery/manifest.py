@@ -35,7 +35,10 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`files`: {name in the build's folder: {sha256, bytes}}; `content_digest`: `content_of`."""
+    """`files`: {name in the build's folder: {sha256, bytes}}; `content_digest`: `content_of`.
+
+    `index`: {kind, centre}; see `index.common_direction`.
+    """
 
     gallery_id: str
     parent: str | None
@@ -50,6 +53,7 @@ class Manifest:
     products: int
     references: int
     files: FileTable
+    index: Mapping[str, Any]
     versions: Mapping[str, str]
     format: int = durable.FORMAT
 

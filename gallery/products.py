@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,13 @@ class ProductTable:
 
     numbers: NDArray[np.int64]
     names: Sequence[str]
+
+    def __contains__(self, product_id: str) -> bool:
+        return product_id in self._known
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.names)
 
     def name_of(self, product_no: int) -> str:
         """Raises `DamagedGallery` for a number that no product of the build has."""

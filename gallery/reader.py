@@ -16,7 +16,7 @@ import numpy as np
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
 from gallery.describe import Reference
-from gallery.errors import DamagedGallery, UnknownProduct
+from gallery.errors import DamagedGallery, SourceError, UnknownProduct
 from gallery.index import Index
 from gallery.manifest import Manifest, read_manifest
 from gallery.products import ProductTable, read_products
@@ -38,7 +38,9 @@ class Gallery:
         self._shards = {
             entry.number: Shard(root / "shards" / entry.digest) for entry in manifest.shards
         }
-        self.index = Index(folder / "index.faiss", self._file("index.faiss")["sha256"])
+        centre = np.asarray(manifest.index["centre"], np.float32)
+        digest = self._file("index.faiss")["sha256"]
+        self.index = Index(folder / "index.faiss", digest, centre=centre)
         self._names: ProductTable | None = None
 
     @classmethod
@@ -146,9 +148,13 @@ class Gallery:
 
     def _find(self, product_id: str) -> StoredProduct | None:
         try:
-            return self.shard_of(product_id).product(clean_product_id(product_id))
-        except UnknownProduct:
+            name = clean_product_id(product_id)
+            found = self.shard_of(name).product(name)
+        except (UnknownProduct, SourceError):
             return None
+        if found is None and name in self._table():
+            raise DamagedGallery(f"{self.shard_of(name).folder}/data.mdb: {name!r} is missing")
+        return found
 
     def _file(self, name: str) -> Any:
         if name not in self.manifest.files:

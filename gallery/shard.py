@@ -30,6 +30,7 @@ from gallery import durable
 from gallery.catalog import CatalogRow
 from gallery.describe import Reference, from_record
 from gallery.errors import DamagedGallery, StorageError
+from gallery.index import require_unit
 from gallery.records import Record, pack, unpack
 
 _MAP_SIZE = 1 << 38  # address space, not disk: LMDB files grow with what is put in
@@ -89,7 +90,12 @@ class ShardWriter:
         vectors: Sequence[Floats],
         extras: Mapping[str, Record],
     ) -> None:
-        """One product: its catalog rows in slot order, their records and vectors, step results."""
+        """One product: its catalog rows in slot order, their records and vectors, step results.
+
+        Raises `GalleryError` for a vector that is not finite and of unit length: a shard is found
+        again by what it was made from, so a bad one must never be finished.
+        """
+        require_unit(np.stack(vectors))
         prefix = product_hash(rows[0].product_id)
         stored = [
             [row.slot, row.reference_id, row.image, row.mask, len(self._vectors) + i, _crc(v)]
@@ -157,8 +163,8 @@ class Shard:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = threading.Lock()
         self._pid = 0
+        self._name: tuple[int, int] | None = None
         self._env: Any = None
         self._table: Any = None
 
@@ -175,6 +181,8 @@ class Shard:
         if record is None:
             return None
         meta = record.meta
+        if meta.get("product_id") != product_id:  # a damaged page led to another record
+            raise DamagedGallery(f"{self.folder}/data.mdb: {product_id!r} has another's record")
         references = tuple(StoredReference(*entry) for entry in meta["references"])
         return StoredProduct(
             meta["product_id"], meta["product_no"], references, tuple(meta["extras"])
@@ -186,6 +194,10 @@ class Shard:
         record = self._get(key)
         if record is None:
             raise DamagedGallery(f"{self.folder}: reference {reference.reference_id} is missing")
+        if record.meta.get("reference_id") != reference.reference_id:
+            raise DamagedGallery(
+                f"{self.folder}/data.mdb: reference {reference.reference_id} has another's record"
+            )
         return record
 
     def vector(self, reference: StoredReference) -> Floats:
@@ -210,14 +222,17 @@ class Shard:
 
     def vectors(self) -> NDArray[np.void]:
         """(N,) rows of `key` and `vector`, mapped from disk, unverified."""
-        with self._lock:
-            if self._table is None:
-                path = self.folder / "vectors.npy"
-                try:
-                    self._table = np.load(path, mmap_mode="r", allow_pickle=False)
-                except (OSError, ValueError) as error:
-                    raise DamagedGallery(f"{path}: can't be read ({error})") from error
-            return self._table  # type: ignore[no-any-return]
+        if self._table is None:
+            path = self.folder / "vectors.npy"
+            try:
+                table = np.load(path, mmap_mode="r", allow_pickle=False)
+            except Exception as error:
+                # A damaged header is evaluated as Python text: any error may come of it.
+                raise DamagedGallery(f"{path}: can't be read ({error})") from error
+            if table.ndim != 1 or table.dtype.names != ("key", "vector"):
+                raise DamagedGallery(f"{path}: not a table of keys and vectors")
+            self._table = table
+        return self._table  # type: ignore[no-any-return]
 
     def products(self) -> Iterator[StoredProduct]:
         """All products, in key order."""
@@ -237,10 +252,10 @@ class Shard:
 
     def close(self) -> None:
         """Let go of the files; the shard may be used again and then opens anew."""
-        with self._lock:
-            if self._env is not None and self._pid == os.getpid():
-                _release(self.folder)
-            self._env, self._table = None, None
+        with _opening:
+            if self._name is not None and self._pid == os.getpid():
+                _release(self._name)
+            self._name, self._env, self._table = None, None, None
 
     def _get(self, key: bytes) -> Record | None:
         environment = self._opened()
@@ -249,9 +264,13 @@ class Shard:
         return None if value is None else unpack(value, where=f"{self.folder}/data.mdb")
 
     def _opened(self) -> Any:
-        with self._lock:
+        environment = self._env
+        if environment is not None and self._pid == os.getpid():
+            return environment
+        with _opening:
             if self._env is None or self._pid != os.getpid():
-                self._env, self._pid = _acquire(self.folder), os.getpid()
+                self._name = _acquire(self.folder)
+                self._env, self._pid = _shared[self._name][0], os.getpid()
             return self._env
 
 
@@ -275,35 +294,45 @@ def _crc(vector: Floats) -> int:
 
 
 # LMDB allows one environment per file and process; builds share shards, so readers share
-# environments. Keyed by process too: an environment must not be used across a fork.
-_shared: dict[tuple[int, str], list[Any]] = {}
-_shared_lock = threading.Lock()
-os.register_at_fork(after_in_child=lambda: globals().update(_shared_lock=threading.Lock()))
+# environments. By file, not by path: a damaged shard is replaced under its own name.
+_shared: dict[tuple[int, int], list[Any]] = {}
+_opening = threading.Lock()
 
 
-def _acquire(folder: Path) -> Any:
-    name = (os.getpid(), str(folder.resolve()))
-    with _shared_lock:
+def _forget_after_fork() -> None:
+    """An environment must not be used across a fork: a child closes its copies and opens anew."""
+    global _opening
+    _opening = threading.Lock()
+    for environment, _ in _shared.values():
+        environment.close()
+    _shared.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+def _acquire(folder: Path) -> tuple[int, int]:
+    """Count one more user of the folder's environment, opening it for the first; its key."""
+    with _lmdb_errors(folder):
+        status = (folder / "data.mdb").stat()
+        name = (status.st_dev, status.st_ino)
         if name not in _shared:
-            with _lmdb_errors(folder):
-                environment = lmdb.open(
-                    name[1], readonly=True, lock=False, create=False, readahead=False,
-                    max_spare_txns=8,
-                )  # fmt: skip
+            environment = lmdb.open(
+                str(folder.resolve()), readonly=True, lock=False, create=False, readahead=False,
+                max_spare_txns=8,
+            )  # fmt: skip
             _shared[name] = [environment, 0]
-        _shared[name][1] += 1
-        return _shared[name][0]
+    _shared[name][1] += 1
+    return name
 
 
-def _release(folder: Path) -> None:
-    name = (os.getpid(), str(folder.resolve()))
-    with _shared_lock:
-        entry = _shared.get(name)
-        if entry is not None:
-            entry[1] -= 1
-            if entry[1] == 0:
-                del _shared[name]
-                entry[0].close()
+def _release(name: tuple[int, int]) -> None:
+    entry = _shared.get(name)
+    if entry is not None:
+        entry[1] -= 1
+        if entry[1] == 0:
+            del _shared[name]
+            entry[0].close()
 
 
 @contextlib.contextmanager

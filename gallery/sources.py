@@ -115,6 +115,7 @@ def _add_product(source: Source, folder: Path, raw_id: str) -> None:
     files = sorted(
         Path(base) / name
         for base, _, names in os.walk(folder)
+        if not any(part.startswith(".") for part in Path(base).relative_to(folder).parts)
         for name in names
         if not name.startswith(".")
     )
@@ -169,6 +170,10 @@ def _table_row(table: Path, cells: Mapping[str, object], where: str) -> SourceRo
 def _text(cell: object) -> str:
     if cell is None or (isinstance(cell, float) and cell != cell):
         return ""
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)  # a column of numbers with gaps: 123.0 was 123
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8", "replace")
     return cell.isoformat() if isinstance(cell, datetime.date) else str(cell).strip()
 
 

@@ -1,10 +1,10 @@
-"""Small seeded galleries on the fake embedder. Fixtures that end in `_at` or `write_` are makers."""
+"""Small seeded pictures and galleries on the fake embedder; most fixtures are makers of them."""
 
 from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,18 @@ from PIL import Image
 
 from embeddings import fake_embedder
 from embeddings.images import Pixels
-from gallery import BuildReport, EmbeddingDescriber, build, create_catalog, open_catalog, publish
+from gallery import (
+    BuildReport,
+    CatalogRow,
+    Described,
+    EmbeddingDescriber,
+    Gallery,
+    build,
+    create_catalog,
+    open_catalog,
+    plan,
+    publish,
+)
 from gallery.sources import read_source
 
 SIZE_PX = 64
@@ -60,6 +71,35 @@ def _build_at(root: Path, *, threads: int = 2, **options: Any) -> BuildReport:
         publish(root, report.build_id)
         report.published = True
     return report
+
+
+class _Counting:
+    """A describer that counts, and can be told to fail or to spoil a vector. Final."""
+
+    def __init__(self, root: Path, *, stop_after: int | None = None, spoil: float = 1.0) -> None:
+        self._inner = EmbeddingDescriber(open_catalog(root), fake_embedder(size_px=64), threads=2)
+        self.fingerprint, self.dims = self._inner.fingerprint, self._inner.dims
+        self._stop_after, self._spoil = stop_after, spoil
+        self.described: list[str] = []
+
+    def describe(self, rows: Sequence[CatalogRow]) -> Iterator[Described]:
+        for row, found in zip(rows, self._inner.describe(rows), strict=True):
+            if self._stop_after is not None and len(self.described) >= self._stop_after:
+                raise RuntimeError("power cut")
+            self.described.append(row.reference_id)
+            yield Described(found.record, found.vector * np.float32(self._spoil))
+
+
+def _snapshot(root: Path) -> dict[str, Any]:
+    """What every reference of the published build says, by product and reference ID."""
+    with Gallery.open(root) as gallery:
+        return {
+            f"{r.product_id} {r.reference_id}": (
+                r.vector.tobytes(), *(layer.features.tobytes() for layer in r.patches.layers)
+            )
+            for name in gallery.product_ids()
+            for r in gallery.references(name)
+        }  # fmt: skip
 
 
 @pytest.fixture
@@ -138,3 +178,22 @@ def flip() -> Callable[..., None]:
         path.write_bytes(data)
 
     return change
+
+
+@pytest.fixture
+def eight(tmp_path: Path, catalog_at: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A catalog of 8 products with 2 references each, not built; it plans several shards."""
+    monkeypatch.setattr(plan, "PRODUCTS_PER_SHARD", 2)
+    return catalog_at(tmp_path / "gallery", _write_pictures(tmp_path / "source", products=8))
+
+
+@pytest.fixture
+def counting() -> type[_Counting]:
+    """(root, *, stop_after, spoil) -> a describer that counts."""
+    return _Counting
+
+
+@pytest.fixture
+def snapshot() -> Callable[[Path], dict[str, Any]]:
+    """(root) -> what every reference of the published build says."""
+    return _snapshot

@@ -155,9 +155,7 @@ def test_a_mask_must_have_its_pictures_size_and_mark_something(
     assert [p.code for p in report.problems] == ([] if accepted else ["mask_error"])
 
 
-def test_an_import_does_not_depend_on_threads_or_on_how_it_was_cut(
-    tmp_path: Path, row
-) -> None:
+def test_an_import_does_not_depend_on_threads_or_on_how_it_was_cut(tmp_path: Path, row) -> None:
     rows = [row(f"p{n % 3}", n) for n in range(9)]
     whole, pieces = create_catalog(tmp_path / "whole"), create_catalog(tmp_path / "pieces")
     whole.import_rows(rows, threads=4)
@@ -172,9 +170,7 @@ def test_progress_is_told_every_row_once(root: Path, row) -> None:
     assert told == [1, 2, 3, 4, 5]
 
 
-def test_a_damaged_original_is_healed_by_importing_the_picture_again(
-    root: Path, row, flip
-) -> None:
+def test_a_damaged_original_is_healed_by_importing_the_picture_again(root: Path, row, flip) -> None:
     catalog = open_catalog(root)
     catalog.import_rows([row("p", 1)])
     digest = catalog.rows()[0].image
@@ -244,7 +240,8 @@ def test_the_journal_says_who_when_and_why(root: Path, row) -> None:
     catalog = open_catalog(root)
     catalog.import_rows([row("p", 1)], why="first batch", by="ana")
     catalog.withdraw("p", catalog.rows()[0].reference_id, deed="remove", why="torn", by="bo")
-    deeds = [json.loads(line.partition(b" ")[2]) for line in journal(root).open("rb")]
+    lines = journal(root).read_bytes().splitlines()
+    deeds = [json.loads(line.partition(b" ")[2]) for line in lines]
     assert [(d["seq"], d["deed"], d["by"], d["why"]) for d in deeds] == [
         (1, "add", "ana", "first batch"),
         (2, "remove", "bo", "torn"),
@@ -276,6 +273,18 @@ def test_a_flipped_byte_in_a_middle_line_is_damage_that_names_the_line(
     root: Path, row, flip, place: float
 ) -> None:
     open_catalog(root).import_rows([row("p", n) for n in (1, 2, 3)])
+    lines = journal(root).read_bytes().splitlines(keepends=True)
+    flip(journal(root), len(lines[0]) + round(place * (len(lines[1]) - 1)))
+    with pytest.raises(DamagedGallery, match=r"journal\.jsonl line 2"):
+        open_catalog(root)
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 0.9])
+def test_a_flipped_byte_in_a_whole_last_line_is_damage_and_not_a_crash_to_forget(
+    root: Path, row, flip, place: float
+) -> None:
+    """A line that a crash cut short has no end; this one has, and an import reported it."""
+    open_catalog(root).import_rows([row("p", n) for n in (1, 2)])
     lines = journal(root).read_bytes().splitlines(keepends=True)
     flip(journal(root), len(lines[0]) + round(place * (len(lines[1]) - 1)))
     with pytest.raises(DamagedGallery, match=r"journal\.jsonl line 2"):
@@ -324,9 +333,9 @@ def test_a_second_importer_is_told_who_is_busy_and_a_killed_one_blocks_nobody(
         assert started.wait(30)
         with pytest.raises(GalleryBusy, match=f"process {other.pid}"):
             open_catalog(root).import_rows([row("p", 3)])
+        first = open_catalog(root).rows()[0]
         with pytest.raises(GalleryBusy):
-            reference_id = open_catalog(root).rows()[0].reference_id
-            open_catalog(root).withdraw("p", reference_id, deed="remove", why="test")
+            open_catalog(root).withdraw("p", first.reference_id, deed="remove", why="test")
         assert [r.name for r in open_catalog(root).rows()] == ["1.png"]  # reading needs no lock
     finally:
         other.kill()

@@ -12,7 +12,7 @@ from gallery import Gallery, check, open_catalog
 
 GALLERY_V1 = Path(__file__).parent / "data" / "gallery_v1"
 PRODUCTS = ["razor-3", "milk/1 l/..", "gift 🎁 box"]
-CONTENT = "a4522a34c9f458877e861ed975921a50e36f79a9a3d69565eb34da1db6e53963"
+CONTENT = "4b079b0cfb40fbd50c7b65bebdcd35c595d0c5291cdcbd7361fb24c3c1ee40c7"
 
 
 @pytest.fixture

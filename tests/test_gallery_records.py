@@ -194,7 +194,7 @@ def test_a_reference_comes_back_from_its_record(
 ) -> None:
     image = make_picture(5, height=height, width=width)
     mask = np.zeros((height, width), np.bool_)
-    mask[height // 4 : -3, 5 : width // 2] = True
+    mask[3 : height - 6, 5 : width - 2] = True
     found = describe(image, fake_embedder(size_px=64), mask=mask if given_mask else None)
     stored = unpack(pack(to_record(catalog_row(), found)), where="here")
     back = from_record(stored, found.vector)

@@ -1,0 +1,153 @@
+"""Which pixels are the product: found where it is plain to see, doubted where it is not."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from embeddings.errors import MaskError
+from embeddings.foreground import Foreground, estimate_foreground, given_foreground
+
+SIZE = (300, 400)
+
+
+def backgrounds() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(4)
+    height, width = SIZE
+    y, x = np.mgrid[:height, :width]
+    plain = np.full((height, width, 3), (205, 200, 190))
+    return {
+        "plain": plain,
+        "noisy": plain + rng.normal(0, 8, plain.shape),
+        "lit-from-one-side": plain * (0.75 + 0.25 * x / width)[:, :, None],
+        "striped": plain - 25 * ((x // 8) % 2)[:, :, None],
+        "chequered": plain - 20 * ((x // 10 + y // 10) % 2)[:, :, None],
+    }
+
+
+def ellipse() -> np.ndarray:
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.ellipse(mask, (190, 150), (90, 60), 20, 0, 360, 1, -1)
+    return mask.astype(np.bool_)
+
+
+def rectangle() -> np.ndarray:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[70:220, 110:330] = True
+    return mask
+
+
+def two_parts() -> np.ndarray:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[80:220, 60:170] = True
+    mask[90:210, 230:330] = True
+    return mask
+
+
+def iou(one: np.ndarray, other: np.ndarray) -> float:
+    return float((one & other).sum() / (one | other).sum())
+
+
+@pytest.mark.parametrize("ground", backgrounds())
+@pytest.mark.parametrize("shape", [ellipse, rectangle, two_parts])
+def test_a_product_on_a_regular_background_is_found_with_confidence(shape, ground: str) -> None:
+    truth, picture = shape(), backgrounds()[ground].copy()
+    texture = cv2.resize(data.astronaut()[:200, :200], SIZE[::-1]).astype(float)
+    picture[truth] = (0.5 * texture + [60, 0, 0])[truth]
+    found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
+    assert found.mask.shape == SIZE
+    assert found.mask.dtype == np.bool_
+    assert found.source == "estimated"
+    assert iou(found.mask, truth) > 0.85
+    assert 0.5 < found.confidence <= 1
+
+
+def test_a_hole_in_the_product_belongs_to_it() -> None:
+    picture, truth = backgrounds()["plain"].copy(), rectangle()
+    picture[truth] = (40, 60, 120)
+    picture[130:160, 200:240] = backgrounds()["plain"][130:160, 200:240]
+    found = estimate_foreground(picture.astype(np.uint8)).mask
+    assert found[130:160, 200:240].all()
+    assert iou(found, truth) > 0.9
+
+
+def test_the_mask_follows_the_picture_when_it_is_turned() -> None:
+    picture, truth = backgrounds()["plain"].copy(), ellipse()
+    picture[truth] = (40, 60, 120)
+    picture = picture.astype(np.uint8)
+    turned = estimate_foreground(np.ascontiguousarray(np.rot90(picture)))
+    assert iou(turned.mask, np.rot90(truth)) > 0.9
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+
+
+def half_and_half() -> np.ndarray:
+    picture = np.full((*SIZE, 3), 220, np.uint8)
+    picture[:, 200:] = 40
+    return picture
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        noise(),
+        half_and_half(),
+        np.full((*SIZE, 3), 128, np.uint8),
+        np.zeros((*SIZE, 3), np.uint8),
+        data.gravel()[:, :, None].repeat(3, axis=2),
+        data.brick()[:, :, None].repeat(3, axis=2),
+    ],
+    ids=["noise", "half-and-half", "grey", "black", "gravel", "bricks"],
+)
+def test_pictures_without_a_product_have_no_confidence(picture: np.ndarray) -> None:
+    found = estimate_foreground(picture)
+    assert found.mask.shape == picture.shape[:2]
+    assert found.mask.any()
+    assert found.confidence < 0.2
+
+
+def test_a_speck_is_too_small_to_be_trusted() -> None:
+    picture = np.full((*SIZE, 3), 220, np.uint8)
+    picture[150:158, 200:208] = 0
+    assert estimate_foreground(picture).confidence == 0
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 2), (2, 1), (2, 2), (3, 3), (5, 300), (300, 5), (1, 3000), (3000, 17)]
+)
+@pytest.mark.parametrize("fill", ["blank", "noise"])
+def test_tiny_and_thin_pictures_get_a_mask_of_their_size(shape, fill: str) -> None:
+    picture = np.full((*shape, 3), 90, np.uint8)
+    if fill == "noise":
+        picture = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    found = estimate_foreground(picture)
+    assert found.mask.shape == shape
+    assert found.mask.any()
+    assert 0 <= found.confidence <= 1
+
+
+def test_a_given_mask_is_trusted_as_it_is() -> None:
+    mask = ellipse()
+    ground = given_foreground(mask)
+    np.testing.assert_array_equal(ground.mask, mask)
+    assert isinstance(ground, Foreground)
+    assert (ground.confidence, ground.source) == (1.0, "given")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.zeros((4, 5), np.bool_),
+        np.ones((4, 5), np.uint8),
+        np.ones((4, 5, 1), np.bool_),
+        np.zeros((0, 0), np.bool_),
+    ],
+    ids=["nothing-marked", "not-bool", "three-axes", "no-pixels"],
+)
+def test_a_mask_that_marks_nothing_or_is_no_mask_is_refused(mask: np.ndarray) -> None:
+    with pytest.raises(MaskError, match=f"mask {mask.dtype}"):
+        given_foreground(mask)
