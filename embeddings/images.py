@@ -57,10 +57,12 @@ _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexE
                    OverflowError, EOFError, struct.error, zlib.error)  # fmt: skip
 
 
-def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_image(
+    source: ImageSource, *, max_pixels: int = MAX_PIXELS, backdrop: str = "white"
+) -> Pixels:
     """Read a picture as an upright (H, W, 3) uint8 RGB array.
 
-    EXIF orientation is applied; alpha is laid over white; grey is repeated; of 16 bits the high
+    EXIF orientation is applied; alpha is laid over `backdrop`; grey is repeated; of 16 bits the high
     byte counts; CMYK is converted. Arrays are (H, W), (H, W, 3) or (H, W, 4) RGB, uint8 or uint16.
     The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
 
@@ -68,9 +70,9 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """
     name = describe_source(source)
     if isinstance(source, np.ndarray):
-        return _from_array(source, name, max_pixels)
+        return _from_array(source, name, max_pixels, backdrop)
     if isinstance(source, Image.Image):
-        return _from_pil(source, name, max_pixels)
+        return _from_pil(source, name, max_pixels, backdrop)
     data = bytes(source) if isinstance(source, bytes) else read_bytes(cast("str | Path", source))
     if not data:
         raise EmptyImage(name, "the file is empty (0 bytes)")
@@ -83,7 +85,7 @@ def read_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     except _DECODER_FAULTS as error:
         raise TruncatedImage(name, f"the header is damaged ({error})") from error
     with opened:
-        return _from_pil(opened, name, max_pixels)
+        return _from_pil(opened, name, max_pixels, backdrop)
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -102,7 +104,7 @@ def read_mask(source: ImageSource, *, size: tuple[int, int]) -> Mask:
     `size` is the (height, width) of the picture that the mask belongs to, upright. Kaputt's masks
     are not guaranteed to be 0/255, so the threshold is half of the mask's own maximum.
     """
-    grey = read_image(source).max(axis=2)
+    grey = read_image(source, backdrop="black").max(axis=2)
     if grey.shape != size:
         raise MaskError(
             f"{describe_source(source)}: the mask is {grey.shape[1]}x{grey.shape[0]}, its image "
@@ -157,11 +159,11 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
         )
 
 
-def _from_array(array: NDArray[np.generic], name: str, max_pixels: int) -> Pixels:
+def _from_array(array: NDArray[np.generic], name: str, max_pixels: int, backdrop: str) -> Pixels:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise UnsupportedImage(name, "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
-    if array.dtype == np.uint16:
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
         array = _to_eight_bits(array)
     if array.dtype != np.uint8:
         raise UnsupportedImage(name, "expected uint8 or uint16 samples; scale floats to 0..255")
@@ -169,11 +171,11 @@ def _from_array(array: NDArray[np.generic], name: str, max_pixels: int) -> Pixel
     if pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     if pixels.shape[2] == 4:
-        return np.asarray(_over_white(Image.fromarray(pixels)))
+        return np.asarray(_over(Image.fromarray(pixels), backdrop))
     return np.ascontiguousarray(pixels)
 
 
-def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Pixels:
+def _from_pil(image: Image.Image, name: str, max_pixels: int, backdrop: str) -> Pixels:
     _check_size(image.width, image.height, name, max_pixels)
     try:
         frames = getattr(image, "n_frames", 1)
@@ -188,17 +190,17 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Pixels:
         samples = np.asarray(upright)
         if samples.min() < 0 or samples.max() > 65535:
             raise UnsupportedImage(name, "32-bit samples outside 0..65535; save as 8 or 16 bit")
-        return _from_array(samples.astype(np.uint16), name, max_pixels)
+        return _from_array(samples.astype(np.uint16), name, max_pixels, backdrop)
     if upright.mode in ("F", "LAB", "HSV"):
         raise UnsupportedImage(name, f"mode {upright.mode} has no agreed RGB; save as 8-bit RGB")
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
-        upright = _over_white(upright)
+        upright = _over(upright, backdrop)
     return np.array(upright.convert("RGB"), dtype=np.uint8)
 
 
-def _over_white(image: Image.Image) -> Image.Image:
+def _over(image: Image.Image, backdrop: str) -> Image.Image:
     rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, backdrop), rgba).convert("RGB")
 
 
 def _to_eight_bits(samples: NDArray[np.generic]) -> Pixels:

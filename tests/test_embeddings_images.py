@@ -526,3 +526,10 @@ def test_scaled_points_follow_what_an_area_resize_does_to_pixels() -> None:
     v, u = np.nonzero(small)
     centre = np.array([[x.mean(), y.mean()]], np.float32)
     np.testing.assert_allclose(scale_points(centre, (0.25, 0.25)), [[u.mean(), v.mean()]])
+
+
+def test_a_masks_transparent_background_is_no_product() -> None:
+    mask = np.zeros((20, 30, 4), np.uint8)
+    mask[5:15, 8:20] = 255
+    read = read_mask(encode(Image.fromarray(mask), "PNG"), size=(20, 30))
+    np.testing.assert_array_equal(read, mask[:, :, 3] > 0)
