@@ -25,6 +25,7 @@ from embeddings import estimate_foreground, open_embedder, read_image
 from embeddings.backbones import LITE0, open_backbone
 from embeddings.images import fit_longest_side
 from embeddings.patches import PatchGrid
+from gallery.index import common_direction
 
 FLOORS = (0.0, 0.25, 1.0, 2.0, 1000.0)
 SIGMAS = (0.15, 0.2, 0.25, 0.3, 0.4, 9.0)
@@ -84,30 +85,40 @@ def last_maps(files: list[Path]) -> list[np.ndarray]:
     return maps
 
 
+def top1(vectors: dict[str, np.ndarray], names: dict[str, np.ndarray], against: str) -> float:
+    nearest = (vectors["query"] @ vectors[against].T).argmax(1)
+    return round(float((names[against][nearest] == names["query"]).mean()), 4)
+
+
+def centred(vectors: dict[str, np.ndarray], names: dict[str, np.ndarray], against: str) -> float:
+    numbers = np.unique(names[against], return_inverse=True)[1]
+    centre = common_direction(numbers, vectors[against])
+    moved = {k: v - centre for k, v in vectors.items()}
+    unit = {k: v / np.linalg.norm(v, axis=1, keepdims=True) for k, v in moved.items()}
+    return top1(unit, names, against)
+
+
 def window(folder: Path) -> dict[str, Any]:
     files = {k: sorted((folder / k).glob("*/*.jpg")) for k in ("gallery", "iconic", "query")}
     maps = {k: last_maps(v) for k, v in files.items()}
     grounds = {k: [estimate_foreground(read_image(f)) for f in v] for k, v in files.items()}
     names = {k: np.array([f.parent.name for f in v]) for k, v in files.items()}
-    found = {}
+    found: dict[str, Any] = {}
     default = embedder_module._WINDOW_SIGMA
     for sigma in SIGMAS:
-        for with_foreground in (True, False):
+        for used in (True, False):
             embedder_module._WINDOW_SIGMA = sigma
             vectors = {
-                k: np.stack([
-                    embedder_module._global_vector(m, g if with_foreground else None)
-                    for m, g in zip(maps[k], grounds[k], strict=True)
-                ])
+                k: np.stack([embedder_module._global_vector(m, g if used else None)
+                             for m, g in zip(maps[k], grounds[k], strict=True)])
                 for k in maps
             }  # fmt: skip
-            label = f"sigma {sigma:g}" + (", foreground" if with_foreground else "")
-            found[label] = {
-                against: round(float((names[against][
-                    (vectors["query"] @ vectors[against].T).argmax(1)] == names["query"]
-                ).mean()), 4)
-                for against in ("gallery", "iconic")
-            }  # fmt: skip
+            label = f"sigma {sigma:g}" + (", foreground" if used else "")
+            found[label] = {k: top1(vectors, names, k) for k in ("gallery", "iconic")}
+            if used and sigma == default:
+                found[f"{label}, without the common direction"] = {
+                    k: centred(vectors, names, k) for k in ("gallery", "iconic")
+                }
     embedder_module._WINDOW_SIGMA = default
     return found
 

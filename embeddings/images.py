@@ -62,8 +62,9 @@ def read_image(
 ) -> Pixels:
     """Read a picture as an upright (H, W, 3) uint8 RGB array.
 
-    EXIF orientation is applied; alpha is laid over `backdrop`; grey is repeated; of 16 bits the high
-    byte counts; CMYK is converted. Arrays are (H, W), (H, W, 3) or (H, W, 4) RGB, uint8 or uint16.
+    EXIF orientation is applied; alpha is laid over `backdrop`; grey is repeated; of 16 bits the
+    high byte counts; CMYK is converted. Arrays are RGB, uint8 or uint16: (H, W), (H, W, 1),
+    (H, W, 3) or (H, W, 4).
     The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
 
     Raises an `ImageError` that names the source; the pixel limit is checked before decoding.
