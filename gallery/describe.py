@@ -98,7 +98,8 @@ def _prepare(original: tuple[bytes, bytes | None]) -> _Prepared:
 def _look(image: Pixels, mask: Mask | None) -> _Prepared:
     ground = given_foreground(mask) if mask is not None else estimate_foreground(image)
     # Only a mask that was given may silence keypoints: an estimate that is wrong would lose them.
-    return _Prepared(image, ground, detect_keypoints(image, mask=mask))
+    points = detect_keypoints(image, mask=mask, prefer=ground.mask)
+    return _Prepared(image, ground, points)
 
 
 def to_record(row: CatalogRow, description: Description) -> Record:

@@ -139,3 +139,24 @@ def test_within_one_part_of_the_picture_the_strongest_come_first() -> None:
     points = detect_keypoints(cv2.GaussianBlur(image, (0, 0), 1.5)).points_xy
     assert (np.linalg.norm(points - [18, 18], axis=1) < 3).any()
     assert np.linalg.norm(points[0] - [46, 46]) < 3
+
+
+def test_a_preferred_region_gets_half_of_the_places_and_no_more() -> None:
+    """A small product among clutter keeps enough points to be registered by."""
+    clutter = np.random.default_rng(5).integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    image = np.kron(clutter, np.ones((8, 8, 1), np.uint8))
+    prefer = np.zeros(image.shape[:2], bool)
+    prefer[40:160, 40:160] = True
+
+    def share(points: Keypoints) -> float:
+        x, y = np.rint(points.points_xy).astype(int).T
+        return float(prefer[y, x].mean())
+
+    plain = detect_keypoints(image, limit=100)
+    chosen = detect_keypoints(image, limit=100, prefer=prefer)
+    assert len(plain) == len(chosen) == 100
+    assert share(plain) < 0.2
+    assert 0.5 <= share(chosen) < 0.7
+    everything = detect_keypoints(image, limit=10_000)
+    reordered = detect_keypoints(image, limit=10_000, prefer=prefer)
+    assert sorted(map(tuple, everything.points_xy)) == sorted(map(tuple, reordered.points_xy))
