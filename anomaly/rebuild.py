@@ -61,7 +61,7 @@ def build_gallery(
     found = _read(source, product_id)
     embedder = _open(settings)
     existed = place.exists()
-    catalog = create_catalog(place)
+    create_catalog(place)
     imported = _import(place, found, settings.threads, progress)
     if imported.added == 0:
         shutil.rmtree(place / "catalog") if existed else shutil.rmtree(place)
@@ -70,7 +70,6 @@ def build_gallery(
             f"{source}: none of {len(found.rows)} pictures could be imported ({reasons}); "
             "no gallery was made"
         )
-    del catalog
     return NewGallery(imported, _build(place, settings, embedder, (), None, False, progress))
 
 

@@ -343,3 +343,26 @@ def test_importing_anomaly_is_quick_and_loads_no_network_library() -> None:
     seconds = min(float(run.stdout.split()[0]) for run in runs)
     assert all(run.stdout.split()[1] == "set()" for run in runs), runs[0].stdout
     assert seconds <= 0.3
+
+
+def test_the_readmes_python_runs_as_it_stands(
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    snippet = readme.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.setattr(
+        sys.modules["anomaly.rebuild"],
+        "open_embedder",
+        lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
+    )
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(source / "product 2" / "1.png", tmp_path / "query.jpg")
+    exec(compile(snippet, "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    name, distance = lines[1].rsplit(" ", 1)
+    assert name == "product 2"
+    assert abs(float(distance)) < 1e-5  # the query is a reference: described in the same way
+    assert len(lines) == 2 + 2
