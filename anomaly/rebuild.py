@@ -14,6 +14,7 @@ from typing import Any
 
 from anomaly.config import BuildConfig, build_config
 from embeddings.embedder import Embedder, open_embedder
+from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
 from gallery.build import BuildReport, build
 from gallery.catalog import ImportReport, create_catalog, open_catalog
@@ -23,6 +24,7 @@ from gallery.publish import publish, read_current
 from gallery.reader import Gallery
 from gallery.sources import Source, read_source
 
+_FIRST_SETTINGS = "first_settings.json"
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total)."""
 
@@ -62,6 +64,7 @@ def build_gallery(
     embedder = _open(settings)
     existed = place.exists()
     create_catalog(place)
+    durable.write_sealed(place / "catalog" / _FIRST_SETTINGS, settings.content())
     imported = _import(place, found, settings.threads, progress)
     if imported.added == 0:
         shutil.rmtree(place / "catalog") if existed else shutil.rmtree(place)
@@ -108,9 +111,13 @@ def rebuild(
 
 
 def published_settings(root: Path) -> dict[str, Any]:
-    """Backbone and size of the published build; empty where none is."""
+    """Backbone and size of the published build, or of the `build` that was cut short before it."""
     if not (root / "CURRENT").is_file():
-        return {}
+        first = root / "catalog" / _FIRST_SETTINGS
+        if not first.is_file():
+            return {}
+        kept = durable.read_sealed(first, what="first settings")
+        return {key: kept[key] for key in ("backbone", "size_px")}
     try:
         with Gallery.open(root, build=read_current(root).build) as gallery:
             return dict(gallery.manifest.config)

@@ -366,3 +366,22 @@ def test_the_readmes_python_runs_as_it_stands(
     assert name == "product 2"
     assert abs(float(distance)) < 1e-5  # the query is a reference: described in the same way
     assert len(lines) == 2 + 2
+
+
+def test_a_build_cut_short_goes_on_with_the_settings_it_was_given(
+    amiss: Amiss, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gallery import Gallery
+
+    module = sys.modules["anomaly.rebuild"]
+    real = module.build
+
+    def dies(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "build", dies)
+    assert amiss("build", source, tmp_path / "g", "--size", "96", "--backbone", "fake").code == 130
+    monkeypatch.setattr(module, "build", real)
+    assert amiss("rebuild", tmp_path / "g").code == 0
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.manifest.config == {"backbone": "fake", "size_px": 96}
