@@ -181,7 +181,7 @@ def list_command(
 @app.command("identify")
 def identify_command(
     gallery: GalleryArgument,
-    images: Annotated[list[Path], typer.Argument(help="Pictures to identify.")],
+    images: Annotated[list[str], typer.Argument(help="Pictures to identify.")],
     top: Annotated[int, typer.Option(min=1, help="Candidates per picture.")] = 5,
     mask: Annotated[
         Path | None, typer.Option(help="Where the product is; for a single picture.")
@@ -201,7 +201,7 @@ def identify_command(
             except EmbeddingsError as error:
                 failures += 1
                 row = {"error": {"code": error.code, "message": str(error)}}
-            row = {"schema": "amiss.identify/1", "image": str(image), **row}
+            row = {"schema": "amiss.identify/1", "image": image, **row}
             output.emit(row) if json else _show_identified(row)
     raise typer.Exit(output.IMAGE_ERRORS if failures else output.DONE)
 
@@ -229,7 +229,7 @@ def main() -> None:
     output.run(app)
 
 
-def _identified(opened: Gallery, embedder: Any, image: Path, mask: Path | None, top: int) -> Any:
+def _identified(opened: Gallery, embedder: Any, image: str, mask: Path | None, top: int) -> Any:
     pixels = read_image(image)
     height, width = pixels.shape[:2]
     ground = (

@@ -55,7 +55,7 @@ def build_gallery(
     when there is nothing to build from; then nothing is left behind.
     """
     place, settings = Path(root), config or build_config()
-    if (place / "catalog").exists():
+    if (place / "catalog" / "catalog.json").exists():
         raise GalleryExists(
             f"{place}: there is a gallery already; `amiss import SOURCE {place}` adds to it, "
             f"`amiss rebuild {place}` builds it anew"
@@ -86,7 +86,7 @@ def import_source(
 ) -> ImportReport:
     """Add references to the catalog at `root`, which is made if it is absent; builds nothing."""
     place, found = Path(root), _read(source, product_id)
-    if not (place / "catalog").exists():
+    if not (place / "catalog" / "catalog.json").exists():
         create_catalog(place)
     return _import(place, found, threads, progress)
 
@@ -177,6 +177,6 @@ def _build(
         progress=lambda done, total: progress("embed", done, total),
     )
     if report.passed and not report.unchanged:
-        publish(root, report.build_id)
+        publish(root, report.build_id, replacing=report.parent)
         report.published = True
     return report

@@ -132,6 +132,7 @@ class TimmBackbone:
     def __init__(self, spec: BackboneSpec, device_class: str, network: Any | None) -> None:
         self._spec, self._device = spec, device_class
         self._network = network
+        self._loading = threading.Lock()
 
     @property
     def spec(self) -> BackboneSpec:
@@ -143,9 +144,10 @@ class TimmBackbone:
 
     def network(self) -> Any:
         """The torch module, loaded on first use."""
-        if self._network is None:
-            self._network = _load_lite0()
-        return self._network
+        with self._loading:
+            if self._network is None:
+                self._network = _load_lite0()
+            return self._network
 
     def repeatable(self) -> AbstractContextManager[None]:
         return one_intra_op_thread if self._device == "cpu" else nullcontext()
@@ -217,7 +219,12 @@ def _feature_maps(network: Any, inputs: torch.Tensor, spec: BackboneSpec) -> lis
     modules = [entry["module"] for entry in network.feature_info]
     wanted = [modules.index(name) for name in (*spec.layers, spec.global_layer)]
     found = network.forward_intermediates(
-        inputs, indices=sorted(set(wanted)), intermediates_only=True, output_fmt="NCHW"
+        inputs,
+        indices=sorted(set(wanted)),
+        intermediates_only=True,
+        output_fmt="NCHW",
+        # A plain transformer's residual stream has outlier channels; its final norm removes them.
+        norm=spec.strides_px == (spec.global_stride_px,),
     )
     by_index = dict(zip(sorted(set(wanted)), found, strict=True))
     return [by_index[i] for i in wanted]

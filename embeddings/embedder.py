@@ -16,7 +16,7 @@ import numpy as np
 from embeddings.backbones import DEFAULT_BACKBONE, Backbone, Features, open_backbone
 from embeddings.errors import BackboneError
 from embeddings.fingerprint import EmbeddingFingerprint
-from embeddings.foreground import Foreground
+from embeddings.foreground import FOREGROUND_VERSION, Foreground
 from embeddings.images import Mask, Pixels, fit_longest_side
 from embeddings.patches import Floats, PatchGrid, PatchLayer
 
@@ -25,7 +25,7 @@ _BATCH = {"cpu": 1, "cuda": 16}
 # The window of the global vector, as a share of the picture's sides. 0.2 to 0.3 differ little
 # (benchmarks/bench_features.py); without a window the surroundings outvote the product.
 _WINDOW_SIGMA = 0.25
-POOLING = f"norm-weighted mean, window {_WINDOW_SIGMA}, foreground by confidence, 1"
+POOLING = f"3x3 mean; norm-weighted mean, window {_WINDOW_SIGMA}, foreground by confidence, 1"
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,14 @@ class Embedder:
             weights_sha256=spec.weights_sha256,
             preprocessing=f"longest side {self.size_px}, area, replicate pad {spec.pad_multiple}, "
             f"mean {spec.mean}, std {spec.std}",
-            layers="+".join(spec.layers) + "|" + spec.global_layer,
-            pooling=POOLING,
+            layers="+".join(
+                f"{name}/{stride}/{floor:g}"
+                for name, stride, floor in zip(
+                    spec.layers, spec.strides_px, spec.floors, strict=True
+                )
+            )
+            + f"|{spec.global_layer}/{spec.global_stride_px}",
+            pooling=f"{POOLING}; foreground {FOREGROUND_VERSION}",
             codec=codec,
             device_class=self._backbone.device_class,
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embeddings.images import Mask, Pixels, fit_longest_side, scale_points
 from embeddings.patches import Floats
 
+KEYPOINTS_VERSION = 1
 MAX_STORED = 500
 DETECTION_PX = 640
 _BUCKETS = 8  # keypoints are drawn evenly from _BUCKETS x _BUCKETS parts of the picture

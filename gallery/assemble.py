@@ -21,8 +21,7 @@ from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
 from gallery import durable
 from gallery.catalog import Catalog, CatalogRow
-from gallery.compress import CODEC
-from gallery.describe import Reference, describe_originals, from_record, to_record
+from gallery.describe import RECORD_CODEC, Reference, describe_originals, from_record, to_record
 from gallery.errors import DamagedGallery
 from gallery.manifest import ShardEntry
 from gallery.plan import ShardPlan
@@ -73,7 +72,7 @@ class EmbeddingDescriber:
 
     @property
     def fingerprint(self) -> EmbeddingFingerprint:
-        return self._embedder.fingerprint(codec=CODEC)
+        return self._embedder.fingerprint(codec=RECORD_CODEC)
 
     @property
     def dims(self) -> int:
@@ -235,7 +234,12 @@ def _entry(root: Path, number: int, manifest: Mapping[str, Any]) -> ShardEntry:
     folder = root / "shards" / manifest["content_digest"]
     files = {**manifest["files"], **describe_files(folder, ("manifest.json",))}
     return ShardEntry(
-        number, manifest["content_digest"], manifest["products"], manifest["references"], files
+        number,
+        manifest["content_digest"],
+        manifest["products"],
+        manifest["references"],
+        manifest["content_sum"],
+        files,
     )
 
 

@@ -102,10 +102,11 @@ def build(
             maker = ShardMaker(root, describer, steps, parent, full, told)
             entries = tuple(maker.entry(plan) for plan in plans)
         report.tally = maker.tally
-        draft = _draft(catalog, describer, config, count, entries, report)
+        draft = _draft(catalog, describer, config, steps, count, entries, report)
         if parent is not None and not full and _same(draft, parent.manifest):
+            # Unpublished, when its build was cut short before CURRENT moved: publish it then.
             report.build_id, report.content_digest = parent.build_id, draft.content_digest
-            report.unchanged = True
+            report.unchanged = _serves(root, parent.build_id)
             return report
         _finish(catalog, draft, rows, parent, default_gates() if gates is None else gates, report)
     return report
@@ -127,7 +128,7 @@ def _finish(
         with report.timed("index"):
             draft = _index(folder, draft, rows)
         with report.timed("gates"):
-            candidate = Gallery(root, folder, draft, lease=False)
+            candidate = Gallery(root, folder, draft, lease=None)
             report.gates = [_ask(gate, Candidate(candidate, parent, rows)) for gate in gates]
             candidate.close()
         found = [asdict(gate) for gate in report.gates]
@@ -178,6 +179,13 @@ def _same(draft: Manifest, parent: Manifest) -> bool:
     )  # fmt: skip
 
 
+def _serves(root: Path, build_id: str) -> bool:
+    try:
+        return read_current(root).build == build_id
+    except GalleryError:
+        return False
+
+
 def _tell(progress: Callable[[int, int], None], total: int, done: int) -> None:
     progress(done, total)
 
@@ -186,6 +194,7 @@ def _draft(
     catalog: Catalog,
     describer: Describer,
     config: Mapping[str, Any],
+    steps: Sequence[ProductStep],
     count: int,
     entries: tuple[ShardEntry, ...],
     report: BuildReport,
@@ -197,6 +206,7 @@ def _draft(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         catalog_seq=catalog.seq,
         content_digest=content_of(describer.fingerprint, entries),
+        steps={step.name: step.fingerprint for step in steps},
         fingerprint=describer.fingerprint,
         config=dict(config),
         dims=describer.dims,

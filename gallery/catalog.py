@@ -190,12 +190,15 @@ class Catalog:
             self._append([entry], why=why, by=by)
 
     def _read_row(self, row: SourceRow) -> _Read | Problem:
+        reading = row.image
         try:
             data = read_bytes(row.image)
             size = read_image(data).shape[:2]
+            reading = row.mask or row.image
             mask = read_bytes(row.mask) if row.mask else None
             if mask is not None:
                 read_mask(mask, size=(size[0], size[1]))
+            reading = row.depth or row.image
             depth = read_bytes(row.depth) if row.depth else None
         except EmbeddingsError as error:
             # The decoder saw only bytes: say which file they came from.
@@ -204,7 +207,7 @@ class Catalog:
             return Problem(
                 row.where or printable(row.image),
                 error.code,
-                f"{printable(row.image.name)}: {message}",
+                f"{printable(reading.name)}: {message}",
             )
         stored = [self._store(d) if d is not None else None for d in (data, mask, depth)]
         assert stored[0] is not None
@@ -229,11 +232,16 @@ class Catalog:
         known = product.rows.get(reference_id)
         if known is not None:
             report.duplicates += 1
-            same = (known.mask, known.view, known.variant) == (read.mask, row.view, row.variant)
+            old = (known.mask, known.depth, known.view, known.variant, known.valid_from)
+            same = old == (read.mask, read.depth, row.view, row.variant, row.valid_from)
             code = "duplicate_image" if same else "conflicting_row"
             text = f"the same picture is reference {reference_id} of {row.product_id!r} already"
             where = report.notes if same else report.problems
-            extra = "" if same else ", with another mask, view or variant; remove that one first"
+            extra = (
+                ""
+                if same
+                else ", with another mask, depth, view, variant or date; it was left as it is"
+            )
             where.append(Problem(row.where, code, text + extra))
             return None
         owner = self._owners.get(read.image)
@@ -316,7 +324,9 @@ class Catalog:
 
 def create_catalog(root: Path) -> Catalog:
     """Start a gallery in `root`, which must be absent or an empty folder."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    head_missing = not (root / "catalog" / "catalog.json").exists()  # or a kill came before it
+    ours = {"catalog"} if head_missing else set()
+    if root.exists() and (not root.is_dir() or {p.name for p in root.iterdir()} - ours):
         raise NotAGallery(f"{root}: not empty and not a gallery; give a new folder")
     head: dict[str, object] = {
         "gallery_id": uuid.uuid4().hex,

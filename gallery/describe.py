@@ -17,12 +17,15 @@ import numpy as np
 from embeddings.embedder import Embedder
 from embeddings.foreground import Foreground, estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels, read_image, read_mask
-from embeddings.keypoints import Keypoints, detect_keypoints
+from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
 from embeddings.patches import Floats, PatchGrid
 from gallery.catalog import CatalogRow
-from gallery.compress import CodedLayer, decode_layer, encode_layer
+from gallery.compress import CODEC, CodedLayer, decode_layer, encode_layer
 from gallery.errors import DamagedGallery
 from gallery.records import Record
+
+RECORD_CODEC = f"{CODEC}; keypoints {KEYPOINTS_VERSION}"
+"""What a record's bytes depend on beside the embedder: part of the embedding fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def to_record(row: CatalogRow, description: Description) -> Record:
     coded = [encode_layer(layer) for layer in grid.layers]
     height, width = grid.working_size
     mask = cv2.resize(
-        ground.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+        ground.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
     )
     meta = {
         "reference_id": row.reference_id,

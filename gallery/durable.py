@@ -28,7 +28,7 @@ _PARTIAL = ".partial-"
 def write_file(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all, and on the disk before returning."""
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -92,7 +92,7 @@ def require_format(found: int, where: str) -> None:
 def staging_folder(parent: Path) -> Iterator[Path]:
     """Yield an empty folder in `parent` to fill and then `settle`; otherwise it vanishes."""
     with storage_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         made = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
         os.chmod(made, 0o755)
     try:
@@ -110,6 +110,15 @@ def settle(folder: Path, target: Path) -> None:
         sync_folder(folder)
         os.rename(folder, target)
         sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and its parents; each new name is on the disk before returning."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -145,7 +154,7 @@ def writer_lock(folder: Path) -> Iterator[None]:
     """Hold the one writer lock of `folder`, or raise `GalleryBusy` with who holds it."""
     path = folder / "lock"
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

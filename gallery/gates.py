@@ -20,6 +20,7 @@ from gallery.index import Keys, require_unit
 from gallery.reader import Gallery
 
 _SAMPLE = 500
+_ROUNDING = 1e-5
 MAX_LOST = 0.2
 
 
@@ -107,7 +108,7 @@ class VectorsUnit:
 
 
 class SelfRetrieval:
-    """A reference's own vector retrieves it, or one with the very same vector."""
+    """A reference's own vector retrieves it, or one that is as near to within rounding."""
 
     name = "self_retrieval"
 
@@ -115,13 +116,15 @@ class SelfRetrieval:
         table = _vectors(candidate.gallery)
         rows = _sample(len(table.keys))
         found = 0
+        index = candidate.gallery.index
+        bank = index.centred(table.vectors)
         by_key = {int(k): i for i, k in enumerate(table.keys)}
         for row in rows:
-            nearest = int(candidate.gallery.index.search(table.vectors[row], count=1).keys[0])
-            same = nearest in by_key and np.array_equal(
-                table.vectors[by_key[nearest]], table.vectors[row]
-            )
-            found += int(nearest == table.keys[row] or same)
+            nearest = int(index.search(table.vectors[row], count=1).keys[0])
+            # What the index calls nearest must be that near by the stored vectors: shuffled keys
+            # fail, burst shots of one pose pass.
+            stored = bank[by_key[nearest]] if nearest in by_key else -bank[row]
+            found += int(float(stored @ bank[row]) >= 1 - _ROUNDING)
         share = found / max(1, len(rows))
         return GateResult(self.name, share == 1, share, "1.0", f"{len(rows)} references tried")
 
@@ -143,7 +146,7 @@ class IndexExact:
         for row, other in zip(rows, np.roll(rows, 1), strict=True):
             query = table.vectors[row] + np.float32(0.9) * table.vectors[other]
             best = float((bank @ index.centred(query[None])[0]).max())
-            good += int(float(index.search(query, count=1).cosine[0]) >= best - 1e-5)
+            good += int(float(index.search(query, count=1).cosine[0]) >= best - _ROUNDING)
         share = good / max(1, len(rows))
         message = f"{len(rows)} queries against an exhaustive search"
         return GateResult(self.name, share >= self._minimum, share, f">= {self._minimum}", message)

@@ -24,12 +24,17 @@ FileTable = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One shard of a build: number, content digest (= folder name), counts, files with sha256."""
+    """One shard of a build: number, digest (= folder name), counts, files with sha256.
+
+    `content_sum`: hex of the products' digests added up modulo 2^256 (a multiset hash: Bellare &
+    Micciancio, EUROCRYPT 1997), so it doesn't depend on which shard a product is in.
+    """
 
     number: int
     digest: str
     products: int
     references: int
+    content_sum: str
     files: FileTable
 
 
@@ -37,7 +42,8 @@ class ShardEntry:
 class Manifest:
     """`files`: {name in the build's folder: {sha256, bytes}}; `content_digest`: `content_of`.
 
-    `index`: {kind, centre}; see `index.common_direction`.
+    `index`: {kind, centre}, see `index.common_direction`. `steps`: {name: fingerprint} of what was
+    learned per product.
     """
 
     gallery_id: str
@@ -54,6 +60,7 @@ class Manifest:
     references: int
     files: FileTable
     index: Mapping[str, Any]
+    steps: Mapping[str, str]
     versions: Mapping[str, str]
     format: int = durable.FORMAT
 
@@ -76,7 +83,8 @@ class Manifest:
 
 def content_of(fingerprint: EmbeddingFingerprint, shards: Sequence[ShardEntry]) -> str:
     """sha256 over what the records say; equal for equal catalogs, whenever and however built."""
-    return digest_json([fingerprint.digest, sorted(s.digest for s in shards)])
+    total = sum(int(shard.content_sum, 16) for shard in shards) % (1 << 256)
+    return digest_json([fingerprint.digest, f"{total:064x}"])
 
 
 def read_manifest(root: Path, build_id: str) -> Manifest:

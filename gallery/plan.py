@@ -36,9 +36,14 @@ def plan_shards(
     plans = []
     for number, chosen in sorted(slices.items()):
         chosen.sort(key=lambda row: (product_hash(row.product_id), row.slot))
-        content = [[*asdict(row).values()] for row in chosen]
+        content = [_identity(row) for row in chosen]
         plans.append(ShardPlan(number, tuple(chosen), digest_json([made_by, content])))
     return plans
+
+
+def _identity(row: CatalogRow) -> dict[str, object]:
+    """What of a row shapes its records; how its file was called doesn't."""
+    return {key: value for key, value in asdict(row).items() if key != "name"}
 
 
 def shard_count(products: int, *, parent_count: int | None) -> int:

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gallery import durable
-from gallery.errors import DamagedGallery, GateFailed, NotAGallery
+from gallery.errors import (
+    DamagedGallery,
+    GalleryBusy,
+    GalleryError,
+    GateFailed,
+    NotAGallery,
+)
 from gallery.manifest import Manifest, read_manifest
 
 
@@ -37,8 +43,11 @@ def read_current(root: Path) -> Current:
     return Current(str(body["build"]), body["calibration"], int(str(body["catalog_seq"])))  # type: ignore[arg-type]
 
 
-def publish(root: Path, build_id: str) -> Current:
-    """Make a build that passed its gates the one that serves. Raises `GateFailed` otherwise."""
+def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Current:
+    """Make a build that passed its gates the one that serves. Raises `GateFailed` otherwise.
+
+    With `replacing`, only while that build serves: `GalleryBusy` if another came in between.
+    """
     manifest = read_manifest(root, build_id)
     failed = failed_gates(root, build_id)
     if failed:
@@ -53,8 +62,20 @@ def publish(root: Path, build_id: str) -> Current:
         "catalog_seq": manifest.catalog_seq,
     }
     with durable.writer_lock(root / "builds"):
+        if replacing is not None and (now := _serving(root)) not in (None, replacing):
+            raise GalleryBusy(
+                f"{root}: {now} was published while {build_id} was being built from {replacing}; "
+                "run `amiss rebuild` again"
+            )
         durable.write_sealed(root / "CURRENT", body)
     return current
+
+
+def _serving(root: Path) -> str | None:
+    try:
+        return read_current(root).build
+    except GalleryError:
+        return None
 
 
 def failed_gates(root: Path, build_id: str) -> list[str]:
@@ -79,12 +100,14 @@ class Lease:
     """A reader's hold on a build: pruning leaves the build alone while any lease lives. Final."""
 
     def __init__(self, root: Path, build_id: str) -> None:
+        self._handle = -1
         path = root / "builds" / build_id / "lease"
         try:
             self._handle = os.open(path, os.O_RDONLY)
+            fcntl.flock(self._handle, fcntl.LOCK_SH)
         except OSError as error:
-            raise DamagedGallery(f"{path}: the lease file is missing ({error.strerror})") from error
-        fcntl.flock(self._handle, fcntl.LOCK_SH)
+            message = f"the lease file is missing or can't be locked ({error.strerror})"
+            raise DamagedGallery(f"{path}: {message}") from error
 
     def close(self) -> None:
         if self._handle >= 0:

@@ -29,12 +29,14 @@ from gallery.sources import clean_product_id
 class Gallery:
     """Products and their references in one build. Final; see `Gallery.open`."""
 
-    def __init__(self, root: Path, folder: Path, manifest: Manifest, *, lease: bool) -> None:
+    def __init__(
+        self, root: Path, folder: Path, manifest: Manifest, *, lease: Lease | None
+    ) -> None:
         """`folder` holds the build's index and product table; use `open` for published builds."""
         self.root, self.manifest = root, manifest
         self.build_id = folder.name
         self._folder = folder
-        self._lease = Lease(root, folder.name) if lease else None
+        self._lease = lease
         self._shards = {
             entry.number: Shard(root / "shards" / entry.digest) for entry in manifest.shards
         }
@@ -54,6 +56,7 @@ class Gallery:
         root = Path(path)
         build_id = build or read_current(root).build
         manifest = read_manifest(root, build_id)
+        lease = Lease(root, build_id)  # before looking: from here on nothing is pruned
         for name, expected in manifest.all_files(build_id).items():
             try:
                 size = (root / name).stat().st_size
@@ -61,7 +64,7 @@ class Gallery:
                 raise DamagedGallery(f"{root / name}: the file is missing") from error
             if size != expected["bytes"]:
                 raise DamagedGallery(f"{root / name}: {size} bytes, expected {expected['bytes']}")
-        return cls(root, root / "builds" / build_id, manifest, lease=True)
+        return cls(root, root / "builds" / build_id, manifest, lease=lease)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"root": self.root, "build": self.build_id}

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ class StoredReference:
     reference_id: str
     image: str
     mask: str | None
+    view: str | None
+    variant: str | None
+    valid_from: str | None
     row: int
     vector_crc32: int
 
@@ -75,7 +79,7 @@ class ShardWriter:
         self._folder, self._dims, self._input = folder, dims, input_digest
         self._content = hashlib.sha256(input_digest.encode())
         self._vectors: list[Any] = []
-        self._products, self._references = 0, 0
+        self._products, self._references, self._sum = 0, 0, 0
         with _lmdb_errors(folder):
             self._env = lmdb.open(
                 str(folder), map_size=_MAP_SIZE, lock=False, sync=False, max_spare_txns=0
@@ -98,9 +102,12 @@ class ShardWriter:
         require_unit(np.stack(vectors))
         prefix = product_hash(rows[0].product_id)
         stored = [
-            [row.slot, row.reference_id, row.image, row.mask, len(self._vectors) + i, _crc(v)]
+            asdict(StoredReference(
+                row.slot, row.reference_id, row.image, row.mask, row.view, row.variant,
+                row.valid_from, len(self._vectors) + i, _crc(v),
+            ))
             for i, (row, v) in enumerate(zip(rows, vectors, strict=True))
-        ]
+        ]  # fmt: skip
         meta = {
             "product_id": rows[0].product_id,
             "product_no": rows[0].product_no,
@@ -116,6 +123,10 @@ class ShardWriter:
             self._put(prefix + _EXTRA + name.encode(), extras[name])
         self._products += 1
         self._references += len(rows)
+        digest = _product_digest(
+            rows, [*records, *(extras[name] for name in sorted(extras))], vectors
+        )
+        self._sum = (self._sum + digest) % (1 << 256)
 
     def finish(self) -> dict[str, Any]:
         """Write what is left and the manifest, which is returned; the folder is then complete."""
@@ -130,6 +141,7 @@ class ShardWriter:
             "format": durable.FORMAT,
             "input_digest": self._input,
             "content_digest": self._content.hexdigest(),
+            "content_sum": f"{self._sum:064x}",
             "products": self._products,
             "references": self._references,
             "dims": self._dims,
@@ -183,7 +195,7 @@ class Shard:
         meta = record.meta
         if meta.get("product_id") != product_id:  # a damaged page led to another record
             raise DamagedGallery(f"{self.folder}/data.mdb: {product_id!r} has another's record")
-        references = tuple(StoredReference(*entry) for entry in meta["references"])
+        references = tuple(StoredReference(**entry) for entry in meta["references"])
         return StoredProduct(
             meta["product_id"], meta["product_no"], references, tuple(meta["extras"])
         )
@@ -287,6 +299,19 @@ def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, st
         }
         for name in names
     }
+
+
+def _product_digest(
+    rows: Sequence[CatalogRow], records: Sequence[Record], vectors: Sequence[Floats]
+) -> int:
+    """sha256 over what is stored of a product, wherever it is stored."""
+    head = [rows[0].product_id, rows[0].product_no, [row.slot for row in rows]]
+    digest = hashlib.sha256(json.dumps(head).encode())
+    for record in records:
+        digest.update(record.digest().encode())
+    for vector in vectors:
+        digest.update(np.ascontiguousarray(vector, np.float32).data)
+    return int.from_bytes(digest.digest())
 
 
 def _crc(vector: Floats) -> int:

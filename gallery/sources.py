@@ -92,6 +92,10 @@ def clean_product_id(raw: str) -> str:
 def _read_folder(root: Path, product_id: str | None) -> Source:
     source = Source()
     entries = sorted(p for p in root.iterdir() if not p.name.startswith("."))
+    for hidden in sorted(p for p in root.iterdir() if p.name.startswith(".") and p.is_dir()):
+        if any(f.suffix.lower() in IMAGE_SUFFIXES for f in hidden.rglob("*")):
+            message = "a hidden folder with pictures; name its product in a table to import them"
+            source.problems.append(Problem(printable(hidden), "hidden_folder", message))
     loose = [p for p in entries if p.is_file() and p.suffix.lower() in IMAGE_SUFFIXES]
     folders = [p for p in entries if p.is_dir()]
     if loose and not folders:

@@ -22,6 +22,7 @@ from gallery import (
     create_catalog,
     list_builds,
     open_catalog,
+    plan,
     read_source,
 )
 
@@ -267,3 +268,16 @@ def test_a_changed_step_is_run_again_without_embedding(
     with Gallery.open(eight) as gallery:
         audit = gallery.extra("product-00", "audit")
         assert (audit.meta["by"] if audit else None) == (steps[0].fingerprint if steps else None)
+
+
+def test_the_content_digest_knows_neither_shards_nor_file_names(
+    tmp_path: Path, write_pictures, catalog_at, build_at, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_pictures(tmp_path / "source", products=6, references=2)
+    one = build_at(catalog_at(tmp_path / "one", source))
+    for path in sorted(source.rglob("*.png")):
+        path.rename(path.with_name(f"renamed-{path.name}"))
+    monkeypatch.setattr(plan, "PRODUCTS_PER_SHARD", 2)
+    many = build_at(catalog_at(tmp_path / "many", source))
+    assert (one.tally.shards_written, many.tally.shards_written > 1) == (1, True)
+    assert one.content_digest == many.content_digest

@@ -12,7 +12,7 @@ from gallery import Gallery, check, open_catalog
 
 GALLERY_V1 = Path(__file__).parent / "data" / "gallery_v1"
 PRODUCTS = ["razor-3", "milk/1 l/..", "gift 🎁 box"]
-CONTENT = "4b079b0cfb40fbd50c7b65bebdcd35c595d0c5291cdcbd7361fb24c3c1ee40c7"
+CONTENT = "fa41deea50766adb9bc3b1ce621f6043f5e6916dd3672cee804b15eeafb1573a"
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Stage:
         np.save(path, table)
 
     def candidate(self) -> Candidate:
-        gallery = Gallery(self.root, self.folder, self.manifest, lease=False)
+        gallery = Gallery(self.root, self.folder, self.manifest, lease=None)
         self.opened.append(gallery)
         return Candidate(gallery, None, open_catalog(self.root).rows())
 
@@ -164,5 +164,5 @@ def test_losing_more_than_a_fifth_of_products_or_references_fails(
         replace(stage.manifest, products=p, references=r)
         for p, r in zip(products, references, strict=True)
     ]
-    old, new = (Gallery(stage.root, stage.folder, m, lease=False) for m in manifests)
+    old, new = (Gallery(stage.root, stage.folder, m, lease=None) for m in manifests)
     assert CountDelta(most_lost=0.2)(Candidate(new, old, [])).passed is passed

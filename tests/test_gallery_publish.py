@@ -27,6 +27,7 @@ from gallery.compress import encode_layer
 from gallery.durable import write_sealed
 from gallery.errors import (
     DamagedGallery,
+    GalleryBusy,
     NotAGallery,
     UnknownBuild,
     UnknownProduct,
@@ -301,3 +302,26 @@ def test_a_flipped_byte_in_the_product_table_is_an_error_and_not_an_answer(
         with Gallery.open(gallery_copy) as gallery, pytest.raises(DamagedGallery, match="parquet"):
             gallery.product_id_of(0)
         flip(build / "products.parquet", position)
+
+
+def test_a_build_cut_short_before_publishing_is_published_by_the_next_run(
+    make_gallery, build_at
+) -> None:
+    root = make_gallery()
+    build_id = read_current(root).build
+    (root / "CURRENT").unlink()
+    report = build_at(root)
+    assert (report.build_id, report.unchanged, report.published) == (build_id, False, True)
+    assert read_current(root).build == build_id
+    assert build_at(root).unchanged
+
+
+def test_publishing_over_another_build_than_the_parent_is_refused(
+    make_gallery,
+) -> None:
+    root = make_gallery()
+    serving = read_current(root).build
+    with pytest.raises(GalleryBusy, match=serving):
+        publish(root, serving, replacing="another")
+    assert read_current(root).build == serving
+    assert publish(root, serving, replacing=serving).build == serving

@@ -210,7 +210,7 @@ def test_a_reference_comes_back_from_its_record(
 
     size = found.patches.working_size
     nearest = cv2.resize(found.foreground.mask.astype(np.uint8), size[::-1],
-                         interpolation=cv2.INTER_NEAREST)  # fmt: skip
+                         interpolation=cv2.INTER_NEAREST_EXACT)  # fmt: skip
     np.testing.assert_array_equal(back.foreground.mask, nearest.astype(np.bool_))
     assert back.foreground.mask.shape == size
     assert (back.foreground.source, back.foreground.confidence) == (

@@ -74,13 +74,24 @@ def test_files_that_are_no_pictures_are_ignored_and_counted(tmp_path: Path) -> N
     assert source.ignored == 4
 
 
-@pytest.mark.parametrize("hidden", ["a/.1.png", "a/._1.png", ".trash/2.png", ".0.png"])
+@pytest.mark.parametrize("hidden", ["a/.1.png", "a/._1.png", ".0.png"])
 def test_hidden_files_and_product_folders_are_no_pictures(tmp_path: Path, hidden: str) -> None:
     touch(tmp_path / "a/1.png")
     touch(tmp_path / hidden)
     source = read_source(tmp_path)
     assert pairs(source.rows) == [("a", "1.png")]
     assert source.problems == []
+
+
+def test_a_hidden_folder_with_pictures_is_a_problem_not_a_silence(tmp_path: Path) -> None:
+    touch(tmp_path / "a/1.png")
+    touch(tmp_path / ".5mm-drill/2.png")
+    (tmp_path / ".git").mkdir()
+    source = read_source(tmp_path)
+    assert pairs(source.rows) == [("a", "1.png")]
+    assert [(p.code, Path(p.where).name) for p in source.problems] == [
+        ("hidden_folder", ".5mm-drill")
+    ]
 
 
 def test_pictures_in_a_hidden_folder_of_a_product_are_not_imported(tmp_path: Path) -> None:
