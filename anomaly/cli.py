@@ -136,7 +136,7 @@ def check_command(gallery: GalleryArgument, json: JsonOption = False) -> None:
         for orphan in report.orphans:
             output.out.print(f"orphan {orphan}", markup=False)
         state = "sound" if report.sound else f"{len(report.damaged)} damaged files"
-        pending = "nothing published" if report.pending is None else f"pending: {report.pending}"
+        pending = "pending: not counted" if report.pending is None else f"pending: {report.pending}"
         output.out.print(f"{state}; {report.files} files of {report.builds} builds; {pending}")
     raise typer.Exit(output.DONE if report.sound else output.UNREADABLE)
 

@@ -92,7 +92,11 @@ def read_image(
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """A file's bytes, or an `ImageError` that names the path and the system's reason."""
     try:
-        return Path(path).read_bytes()
+        # A pipe would wait for ever and a device never end: a picture is a file.
+        place = Path(path)
+        if place.exists() and not place.is_file() and not place.is_dir():
+            raise ImageError(printable(path), "is no regular file; give a picture's own path")
+        return place.read_bytes()
     except OSError as error:
         raise ImageError(printable(path), f"can't be read ({error.strerror})") from error
     except ValueError as error:  # a null character in the path

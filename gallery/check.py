@@ -27,7 +27,7 @@ class CheckReport:
     """`damaged` must be empty in a sound gallery.
 
     pending  references that the catalog and the published build don't share; a rebuild folds them
-             in. None when nothing is published.
+             in. None when nothing is published, or what is can't be trusted.
     orphans  complete files that nothing refers to; harmless
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -533,3 +534,13 @@ def test_a_masks_transparent_background_is_no_product() -> None:
     mask[5:15, 8:20] = 255
     read = read_mask(encode(Image.fromarray(mask), "PNG"), size=(20, 30))
     np.testing.assert_array_equal(read, mask[:, :, 3] > 0)
+
+
+def test_a_pipe_or_device_is_refused_and_never_read(tmp_path) -> None:
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    endless = tmp_path / "endless.png"
+    endless.symlink_to("/dev/zero")
+    for path in (pipe, endless):
+        with pytest.raises(ImageError, match="no regular file"):
+            read_image(path)
