@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from anomaly import output
+from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
 from anomaly.config import build_config
 from anomaly.rebuild import (
     build_gallery,
@@ -222,6 +223,11 @@ def doctor_command(
         output.show_table(("what", "state", "found"), [(f.name, f.level, f.message) for f in found])
     broken = any(f.level == "error" for f in found)
     raise typer.Exit(output.UNREADABLE if broken else output.DONE)
+
+
+app.command("inspect")(inspect_command)
+app.command("confirm")(confirm_command)
+app.command("demo")(demo_command)
 
 
 def main() -> None:

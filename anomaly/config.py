@@ -15,6 +15,9 @@ from embeddings.backbones import DEFAULT_BACKBONE
 from embeddings.embedder import DEFAULT_SIZE_PX
 from gallery.gates import MAX_LOST
 
+DEFAULT_BUDGET = 0.01
+"""Share of pristine pictures that may be called damaged."""
+
 
 class BuildConfig(BaseModel):
     """How a gallery is built. `content` shapes what is stored; the rest only how fast."""
@@ -30,6 +33,24 @@ class BuildConfig(BaseModel):
     def content(self) -> dict[str, Any]:
         """The settings that a build records and the next one takes over."""
         return {"backbone": self.backbone, "size_px": self.size_px}
+
+
+class InspectConfig(BaseModel):
+    """How pictures are inspected. `threads` None leaves torch and OpenCV as they are."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
+    budget: float = Field(DEFAULT_BUDGET, gt=0, le=0.5)
+
+
+def inspect_config(*, given: Mapping[str, Any] | None = None) -> InspectConfig:
+    """Settings of an inspector; one of None was not given. Raises `ConfigError`."""
+    try:
+        return InspectConfig(**{k: v for k, v in (given or {}).items() if v is not None})
+    except ValidationError as error:
+        raise _refusal(error, "settings", InspectConfig) from error
 
 
 def build_config(
@@ -50,12 +71,14 @@ def build_config(
     try:
         return BuildConfig(**merged)
     except ValidationError as error:
-        lines = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
-            for e in error.errors()
-        )
-        allowed = ", ".join(BuildConfig.model_fields)
-        raise ConfigError(f"{file or 'settings'}: {lines}; settings are {allowed}") from error
+        raise _refusal(error, str(file or "settings"), BuildConfig) from error
+
+
+def _refusal(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
+    lines = "; ".join(
+        f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+    )
+    return ConfigError(f"{where}: {lines}; settings are {', '.join(model.model_fields)}")
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Everything `anomaly` can raise on purpose, beside what `embeddings` and `gallery` raise.
 
 AnomalyError
-└── ConfigError    a setting that is unknown or out of range; names file and field
+├── ConfigError    a setting that is unknown or out of range; names file and field
+└── LogError       a log folder, inspection ID or label that is not one
 """
 
 from __future__ import annotations
@@ -13,3 +14,7 @@ class AnomalyError(Exception):
 
 class ConfigError(AnomalyError):
     code = "config_error"
+
+
+class LogError(AnomalyError):
+    code = "log_error"

@@ -6,6 +6,7 @@ steps and gates that need scoring.
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.config import BuildConfig, build_config
+from anomaly.profile import ProfileStep
 from embeddings.embedder import Embedder, open_embedder
 from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
@@ -20,6 +22,7 @@ from gallery.build import BuildReport, build
 from gallery.catalog import ImportReport, create_catalog, open_catalog
 from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, SourceError
 from gallery.gates import Gate, default_gates
+from gallery.originals import read_reference_picture
 from gallery.publish import publish, read_current
 from gallery.reader import Gallery
 from gallery.sources import Source, read_source
@@ -73,7 +76,7 @@ def build_gallery(
             f"{source}: none of {len(found.rows)} pictures could be imported ({reasons}); "
             "no gallery was made"
         )
-    return NewGallery(imported, _build(place, settings, embedder, (), None, False, progress))
+    return NewGallery(imported, _build(place, settings, embedder, None, None, False, progress))
 
 
 def import_source(
@@ -95,7 +98,7 @@ def rebuild(
     root: str | Path,
     *,
     config: BuildConfig | None = None,
-    steps: Sequence[ProductStep] = (),
+    steps: Sequence[ProductStep] | None = None,
     gates: Sequence[Gate] | None = None,
     full: bool = False,
     progress: Progress = _quiet,
@@ -103,7 +106,8 @@ def rebuild(
     """Build what the catalog says and publish it if it passes its gates.
 
     Without `config`, backbone and size are those of the published build. Only what changed is
-    embedded, unless `full`. `report.published` tells whether CURRENT moved.
+    embedded, unless `full`. `steps` are what is learned per product: the profile, unless given.
+    `report.published` tells whether CURRENT moved.
     """
     place = Path(root)
     settings = config or build_config(inherited=published_settings(place))
@@ -161,17 +165,19 @@ def _build(
     root: Path,
     settings: BuildConfig,
     embedder: Embedder,
-    steps: Sequence[ProductStep],
+    steps: Sequence[ProductStep] | None,
     gates: Sequence[Gate] | None,
     full: bool,
     progress: Progress,
 ) -> BuildReport:
     catalog = open_catalog(root)
+    pictures = functools.partial(read_reference_picture, root)
+    profile = ProfileStep(embedder, pictures, threads=settings.threads)
     report = build(
         catalog,
         EmbeddingDescriber(catalog, embedder, threads=settings.threads),
         config=settings.content(),
-        steps=steps,
+        steps=(profile,) if steps is None else steps,
         gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
         full=full,
         progress=lambda done, total: progress("embed", done, total),

@@ -69,6 +69,16 @@ class PatchGrid:
         scale = ((x1 - x0) / self.working_size[1], (y1 - y0) / self.working_size[0])
         return scale_points(working, scale) + np.asarray([x0, y0], np.float32)
 
+    def cells_of(self, points_px: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N, 2) points of the picture as given -> x, y in cells of `dense`: 0, 0 is the centre of
+        the first cell. The inverse of `centres_px`."""
+        x0, y0, x1, y1 = self.box_px
+        scale = np.array([self.working_size[1] / (x1 - x0), self.working_size[0] / (y1 - y0)])
+        stride = self.layers[0].stride_px
+        working = (np.asarray(points_px, np.float64) - [x0, y0] + 0.5) * scale - 0.5
+        cells: NDArray[np.float64] = (working + 0.5) / stride - 0.5
+        return cells
+
 
 def _soft_normalised(layer: PatchLayer) -> Floats:
     squared = np.einsum("hwd,hwd->hw", layer.features, layer.features)

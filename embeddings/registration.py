@@ -129,6 +129,11 @@ def transform(matrix: Matrix, points_xy: NDArray[np.floating]) -> NDArray[np.flo
     return cast(NDArray[np.float64], lifted[:, :2] / depth)
 
 
+def inverse(matrix: Matrix) -> Matrix:
+    """The motion back."""
+    return cast(Matrix, np.linalg.inv(matrix))
+
+
 def log10_nfa(matches: int, inliers: int, sample: int, radius_px: float, area_px: float) -> float:
     """log10 of the expected number of motions that chance alone gives as many inliers.
 

@@ -1,0 +1,88 @@
+"""Stage 1: where is the product of each reference in the query?
+
+Local features of the *product* decide, not those of the scene: a belt or a tray registers too, and
+hides the product's own motion. The reference's foreground says which features belong to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.results import Alignment, Pairing
+from embeddings.foreground import Foreground
+from embeddings.images import Mask
+from embeddings.keypoints import Keypoints
+from embeddings.registration import Matrix, register, transform
+from gallery.describe import Reference
+
+ALIGN_VERSION = 1
+_TRUSTED = 0.5  # foreground confidence from which features off the product are left out
+_MARGIN = 0.012  # of the longer side: features sit on outlines, too
+
+
+def align(
+    query: Keypoints, references: Sequence[Reference], *, foreground: Foreground
+) -> Alignment:
+    """Register every reference with the query; `foreground` is the query's."""
+    on_product = _on_product(query, foreground)
+    pairings = tuple(_pair(reference, on_product) for reference in references)
+    counts = [p.registration.inliers if p.ok else 0 for p in pairings]
+    best = int(np.argmax(counts)) if any(counts) else None
+    return Alignment(pairings, best)
+
+
+def _pair(reference: Reference, query: Keypoints) -> Pairing:
+    ground = reference.foreground
+    found = register(_on_product(reference.keypoints, ground), query)
+    centre = _centre(reference)
+    if found.matrix is None:
+        return Pairing(reference.reference_id, found, 0.0, 1.0, 1.0, centre)
+    turn, scale = _turn_and_scale(found.matrix, centre)
+    zoom = scale * max(reference.patches.image_size) / max(query.image_size)
+    return Pairing(reference.reference_id, found, turn, scale, zoom, centre)
+
+
+def _on_product(points: Keypoints, ground: Foreground) -> Keypoints:
+    """The keypoints on the product, where it is known; all of them where it isn't."""
+    if ground.confidence < _TRUSTED:
+        return points
+    # The mask may have the working size: compare in its own pixels.
+    height, width = ground.mask.shape
+    scale = np.array([width / points.image_size[1], height / points.image_size[0]])
+    x, y = np.rint((points.points_xy + 0.5) * scale - 0.5).astype(np.intp).T
+    grown = _grown(ground.mask)
+    inside = grown[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
+    return points.take(np.flatnonzero(inside))
+
+
+def _grown(mask: Mask) -> Mask:
+    size = 2 * max(1, round(_MARGIN * max(mask.shape))) + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0)
+
+
+def _centre(reference: Reference) -> tuple[float, float]:
+    """Centre of the product in reference pixels: of the mask's box where it is trusted."""
+    height, width = reference.patches.image_size
+    mask = reference.foreground.mask
+    if reference.foreground.confidence < _TRUSTED or not mask.any():
+        return (width - 1) / 2, (height - 1) / 2
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x = (columns[0] + columns[-1] + 1) / 2 * width / mask.shape[1] - 0.5
+    y = (rows[0] + rows[-1] + 1) / 2 * height / mask.shape[0] - 0.5
+    return float(x), float(y)
+
+
+def _turn_and_scale(matrix: Matrix, centre: tuple[float, float]) -> tuple[float, float]:
+    """Rotation in degrees and scale of a motion at a point, by its nearest similarity."""
+    around = np.asarray(centre) + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    moved = transform(matrix, around)
+    jacobian: NDArray[np.float64] = (moved[1:] - moved[0]).T
+    left, stretch, right = np.linalg.svd(jacobian)
+    rotation = left @ right
+    turn = math.degrees(math.atan2(rotation[1, 0], rotation[0, 0]))
+    return turn, float(math.sqrt(stretch[0] * stretch[1]))

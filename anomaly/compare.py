@@ -1,0 +1,252 @@
+"""Stage 2: what do the references not explain in the query, and what of them is not there?
+
+Forward: query patches that no pristine view explains (minimum over references). Backward: patches
+of the product that have no counterpart in the query (median over the references that cover the
+place: one odd reference is no consensus). Each direction has a local answer, where the aligned
+reference is searched within a window, and a global one, where place doesn't count. The per-patch
+sum of local and global distance finds more than either; minimum and window as in position-bound
+matching (RAD, arXiv 2601.22763) but after aligning the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.results import Channel, Comparison, Pairing, View
+from embeddings.foreground import Foreground
+from embeddings.images import Mask
+from embeddings.patches import Floats
+from embeddings.registration import inverse, transform
+from gallery.describe import Reference
+
+COMPARE_VERSION = 1
+_RADIUS = 2  # cells of the window in the aligned reference
+_ON = 0.5  # share of a cell that must be product for the cell to count as product
+
+
+def compare(
+    view: View,
+    references: Sequence[Reference],
+    pairings: Mapping[str, Pairing],
+    *,
+    foreground: Foreground,
+) -> Comparison:
+    """Compare a view with references: place by place with those that `pairings` has, by reference
+    ID, and by content alone with all.
+
+    `foreground` is the query's, in the picture as given. `product`, `missing` and `surroundings`
+    need an aligned reference, `anywhere` and `absent` don't.
+    """
+    query = view.patches.dense()
+    dense = [reference.patches.dense() for reference in references]
+    found = [_everywhere(query, r, d, view) for r, d in zip(references, dense, strict=True)]
+    unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
+    absent = min(found, key=lambda f: f.absent).absent
+    share = float(view.measured.mean())
+    anywhere = (
+        Channel("anywhere", unexplained, top_mean(unexplained), share),
+        Channel("absent", None, absent, 1.0),
+    )
+    usable = [
+        (reference, grid, pairings[reference.reference_id])
+        for reference, grid in zip(references, dense, strict=True)
+        if reference.reference_id in pairings
+    ]
+    if not usable:
+        return Comparison((), anywhere, _own_product(view, foreground), 0.0)
+    placed = [_in_place(query, r, grid, pairing, view) for r, grid, pairing in usable]
+    return _with_places(anywhere, unexplained, placed, view)
+
+
+def top_mean(values: Floats, *, share: float = 0.01) -> float:
+    """Mean of the highest `share` of the measured values, at least one; NaN if there is none.
+
+    Top 1 %: the aggregation of AnomalyDINO (arXiv 2405.14529) and others.
+    """
+    measured = values[np.isfinite(values)]
+    if measured.size == 0:
+        return float("nan")
+    count = max(1, round(share * measured.size))
+    return float(np.partition(measured, measured.size - count)[-count:].mean())
+
+
+@dataclass(frozen=True)
+class _Everywhere:
+    """Nearest patches without regard to place. forward: (H, W); absent: top mean over product."""
+
+    forward: Floats
+    absent: float
+
+
+def _everywhere(query: Floats, reference: Reference, grid: Floats, view: View) -> _Everywhere:
+    rows = query.reshape(-1, query.shape[2])
+    bank = grid.reshape(-1, grid.shape[2])
+    squared = (bank * bank).sum(axis=1)[None, :] - 2 * (rows @ bank.T)
+    own = (rows * rows).sum(axis=1)
+    forward = np.sqrt(np.maximum(squared.min(axis=1) + own, 0)).reshape(query.shape[:2])
+    squared += own[:, None]
+    squared[~view.measured.ravel()] = np.inf
+    back = np.sqrt(np.maximum(squared.min(axis=0), 0))
+    return _Everywhere(forward, top_mean(back[_product_cells(reference).ravel()]))
+
+
+def _product_cells(reference: Reference) -> Mask:
+    """(H, W) bool of the reference's grid: on the product, or everywhere when that is unknown."""
+    cells = _shrunk(reference.foreground.mask, reference.patches.shape) > _ON
+    return cells if cells.any() else np.ones_like(cells)
+
+
+def _shrunk(mask: Mask, shape: tuple[int, int]) -> Floats:
+    return np.asarray(
+        cv2.resize(mask.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
+    )
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """One aligned reference on the view's grid; NaN where it says nothing.
+
+    forward   distance of a query patch to the nearest within the window
+    backward  the same for the reference's patch that belongs here
+    on        cells where its product lies; coverage: the share of its product that the view shows
+    """
+
+    forward: Floats
+    backward: Floats
+    on: Mask
+    coverage: float
+
+
+def _in_place(
+    query: Floats, reference: Reference, grid: Floats, pairing: Pairing, view: View
+) -> _Placed:
+    assert pairing.registration.matrix is not None
+    back = inverse(pairing.registration.matrix)
+    places = reference.patches.cells_of(transform(back, view.centres_in_picture()))
+    shape = query.shape[:2]
+    product = _product_cells(reference)
+    with_mask = np.concatenate([grid, product[:, :, None].astype(np.float32)], axis=2)
+    warped, inside = _sample(with_mask, places)
+    on = (inside & (warped[:, -1] > _ON)).reshape(shape) & view.measured
+    forward = np.full(shape, np.nan, np.float32)
+    backward = forward.copy()
+    if on.any():
+        rows, columns = _box(on, _RADIUS)
+        moved = warped[:, :-1].reshape(*shape, -1)[rows, columns]
+        near = _windows(
+            query[rows, columns], moved, on[rows, columns], view.measured[rows, columns]
+        )
+        forward[rows, columns], backward[rows, columns] = near
+    return _Placed(forward, backward, on, _coverage(reference, product, pairing, view))
+
+
+def _sample(grid: Floats, places: NDArray[np.float64]) -> tuple[Floats, Mask]:
+    """Bilinear values of an (H, W, D) grid at (N, 2) cell coordinates, and which are inside."""
+    height, width, dims = grid.shape
+    x, y = np.nan_to_num(places, nan=-9.0, posinf=-9.0, neginf=-9.0).T
+    inside = (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
+    x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+    left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)
+    right, below = np.minimum(left + 1, width - 1), np.minimum(top + 1, height - 1)
+    fx, fy = (x - left).astype(np.float32)[:, None], (y - top).astype(np.float32)[:, None]
+    flat = grid.reshape(-1, dims)
+    upper = flat[top * width + left] * (1 - fx) + flat[top * width + right] * fx
+    lower = flat[below * width + left] * (1 - fx) + flat[below * width + right] * fx
+    return upper * (1 - fy) + lower * fy, inside
+
+
+def _box(on: Mask, margin: int) -> tuple[slice, slice]:
+    rows, columns = np.flatnonzero(on.any(axis=1)), np.flatnonzero(on.any(axis=0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
+
+
+def _windows(query: Floats, moved: Floats, on: Mask, measured: Mask) -> tuple[Floats, Floats]:
+    """Nearest patch within the window, both ways; NaN where there is none to compare."""
+    height, width = on.shape
+    forward = np.full((height, width), np.inf, np.float32)
+    backward = forward.copy()
+    query_norms = np.einsum("hwd,hwd->hw", query, query)
+    query_norms[~measured] = np.inf
+    moved_norms = np.einsum("hwd,hwd->hw", moved, moved)
+    moved_norms[~on] = np.inf
+    for down in range(-_RADIUS, _RADIUS + 1):
+        for right in range(-_RADIUS, _RADIUS + 1):
+            q = _overlap(height, down), _overlap(width, right)
+            m = _overlap(height, -down), _overlap(width, -right)
+            dots = np.einsum("hwd,hwd->hw", query[q], moved[m])
+            squared = query_norms[q] + moved_norms[m] - 2 * dots
+            np.minimum(forward[q], squared, out=forward[q])
+            np.minimum(backward[m], squared, out=backward[m])
+    return _roots(forward), _roots(backward)
+
+
+def _overlap(length: int, shift: int) -> slice:
+    """Where an axis has a partner when the other picture is shifted by `shift`."""
+    return slice(max(0, shift), length + min(0, shift))
+
+
+def _roots(squared: Floats) -> Floats:
+    return np.where(np.isfinite(squared), np.sqrt(np.maximum(squared, 0)), np.nan)
+
+
+def _coverage(reference: Reference, product: Mask, pairing: Pairing, view: View) -> float:
+    """Share of the reference's product cells that land in what the view shows of the picture."""
+    assert pairing.registration.matrix is not None
+    centres = reference.patches.centres_px().reshape(-1, 2)[product.ravel()]
+    there = transform(view.matrix, transform(pairing.registration.matrix, centres))
+    cells = np.rint(np.nan_to_num(view.patches.cells_of(there), nan=-9.0)).astype(np.intp)
+    height, width = view.patches.shape
+    inside = (cells >= 0).all(axis=1) & (cells < [width, height]).all(axis=1)
+    shown = view.measured[cells[inside, 1], cells[inside, 0]]
+    return float(shown.sum() / max(1, len(centres)))
+
+
+def _with_places(
+    anywhere: tuple[Channel, ...], unexplained: Floats, found: Sequence[_Placed], view: View
+) -> Comparison:
+    near = _least(np.stack([p.forward for p in found]))
+    product = np.any([p.on for p in found], axis=0)
+    ring = np.asarray(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    # Where no aligned reference speaks, the global answer stands for both.
+    both = unexplained + np.where(np.isfinite(near), near, unexplained)
+    inner = np.where(ring, both, np.nan)
+    outer = np.where(ring, np.nan, both)
+    gone = _median(np.stack([p.backward for p in found]))
+    coverage = max(p.coverage for p in found)
+    placed = (
+        Channel("product", inner, top_mean(inner), coverage),
+        Channel("surroundings", outer, top_mean(outer), float(view.measured.mean())),
+        Channel("missing", gone, top_mean(gone), coverage),
+    )
+    return Comparison(placed, anywhere, product, coverage)
+
+
+def _least(stack: Floats) -> Floats:
+    found = np.where(np.isfinite(stack), stack, np.inf).min(axis=0)
+    return np.where(np.isfinite(found), found, np.nan).astype(np.float32)
+
+
+def _median(stack: Floats) -> Floats:
+    """Median over references of what was measured; NaN where none was."""
+    ordered = np.sort(stack, axis=0)  # NaN sorts last
+    count = np.isfinite(stack).sum(axis=0)
+    low, high = np.maximum(count - 1, 0) // 2, count // 2
+    pick = np.minimum(np.stack([low, high]), len(stack) - 1)
+    found = np.take_along_axis(ordered, pick, axis=0).mean(axis=0)
+    return np.where(count > 0, found, np.nan).astype(np.float32)
+
+
+def _own_product(view: View, foreground: Foreground) -> Mask:
+    """Cells of the product by the query's own foreground."""
+    if foreground.confidence < 0.5 or view.turn_deg:
+        return view.measured
+    cells = _shrunk(foreground.mask, view.patches.shape) > _ON
+    return cells if cells.any() else view.measured

@@ -1,0 +1,103 @@
+"""Stage 5: what is known -> one verdict and its reason.
+
+In this order: what can't be compared is not judged; another product is not damage; `damaged` needs
+a null that can promise the budget; everything suspicious beside that is for a person to review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anomaly.results import AlignmentSummary, Calibrated, Finding, Reason, Verdict
+
+_LEAST_COVERAGE = 0.5
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that a verdict may rest on.
+
+    shown          whether anything that could be a product is in the picture
+    other_product  a product of the gallery that fits far better than the claimed one, or None
+    coverage       share of the reference's product that lies in the picture, 0 to 1
+    """
+
+    product_id: str
+    shown: bool
+    other_product: str | None
+    alignment: AlignmentSummary
+    coverage: float
+    calibrated: Calibrated | None
+    findings: Sequence[Finding]
+    budget: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    verdict: Verdict
+    reason: Reason
+
+
+def decide(facts: Facts) -> Decision:
+    """The verdict on one picture."""
+    refusal = _not_comparable(facts)
+    if refusal is not None:
+        return refusal
+    calibrated = facts.calibrated
+    if calibrated is None:
+        return _say(
+            "review", "not_calibrated",
+            "nothing is known of how pristine pictures score under this model: add references "
+            "and rebuild",
+        )  # fmt: skip
+    rarity = f"p = {calibrated.p_value:.2g} among {calibrated.calibration.n} pristine pictures"
+    if not calibrated.suspicious:
+        return _say("ok", "like_references", f"nothing that its references don't explain; {rarity}")
+    what = _kinds(facts.findings)
+    if not calibrated.entitled:
+        return _say(
+            "review", "too_few_pristine",
+            f"{what}, beyond every pristine picture known, but {calibrated.calibration.n} of them "
+            f"can't promise a rate of {facts.budget:g}",
+        )  # fmt: skip
+    return _say("damaged", "beyond_pristine", f"{what}; {rarity}")
+
+
+def _not_comparable(facts: Facts) -> Decision | None:
+    if not facts.shown:
+        return _say(
+            "cannot_compare", "nothing_in_picture", "there is nothing in the picture to compare"
+        )
+    if facts.other_product is not None:
+        return _say(
+            "wrong_product", "other_product",
+            f"this is no {facts.product_id!r}: it looks like {facts.other_product!r}",
+        )  # fmt: skip
+    if facts.alignment.status == "failed":
+        return _say(
+            "cannot_compare", "view_not_covered",
+            "no reference shows this face of the product, or it is another product; add a "
+            "reference if it is one of its faces",
+        )  # fmt: skip
+    if facts.alignment.status == "aligned" and facts.coverage < _LEAST_COVERAGE:
+        return _say(
+            "cannot_compare", "product_out_of_picture",
+            f"only {facts.coverage:.0%} of the product lie in the picture",
+        )  # fmt: skip
+    return None
+
+
+def _kinds(findings: Sequence[Finding]) -> str:
+    """'2 places changed, 1 missing', most first."""
+    counts: dict[str, int] = {}
+    for finding in findings:
+        counts[finding.kind] = counts.get(finding.kind, 0) + 1
+    if not counts:
+        return "differs from its references"
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return "differs from its references: " + ", ".join(f"{n} {kind}" for kind, n in ordered)
+
+
+def _say(verdict: Verdict, code: str, text: str) -> Decision:
+    return Decision(verdict, Reason(code, text))

@@ -1,0 +1,249 @@
+"""One picture against one build: recognised, examined, judged, decided.
+
+The order in which evidence is asked for is here; what it means is in the stages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from anomaly.calibrate import NullScores
+from anomaly.decide import Decision, Facts, decide
+from anomaly.picture import draw_picture
+from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
+from anomaly.profile import Profile
+from anomaly.recognise import Recognised, better_product, recognise
+from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason
+from anomaly.serving import Serving
+from embeddings.fingerprint import digest_json
+from embeddings.foreground import estimate_foreground, given_foreground
+from embeddings.images import Mask, Pixels
+from embeddings.keypoints import detect_keypoints
+from embeddings.patches import Floats
+from embeddings.registration import MIN_INLIERS
+from gallery.describe import Reference
+
+_USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
+_SEEN = 0.1  # foreground confidence from which there is something in the picture
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: a picture, and what is known of it.
+
+    name        how the caller calls the picture
+    product_id  the claimed product, or None: identify it
+    picture     whether to keep what overlays are drawn from
+    """
+
+    pixels: Pixels
+    name: str
+    product_id: str | None
+    mask: Mask | None
+    budget: float
+    picture: bool
+
+
+def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) -> Inspection:
+    """Inspect one picture. Raises `DamagedGallery` when what is needed of the gallery is."""
+    look = _look(request, clock)
+    if request.product_id is not None:
+        if request.product_id not in serving.gallery:
+            count = len(serving.gallery)
+            text = f"{request.product_id!r} is not among the gallery's {count} products"
+            return _result(request, serving, clock, Decision(
+                "unknown_product", Reason("not_in_gallery", text)))  # fmt: skip
+        return _against(request, serving, request.product_id, look, clock)
+    look = _embedded(look, serving, clock)
+    with clock("identify"):
+        likely = _recognise(look, serving)
+    decision = _stranger(likely, serving)
+    if decision is not None:
+        return _result(request, serving, clock, decision)
+    return _against(request, serving, likely[0].product_id, look, clock)
+
+
+def config_digest(budget: float) -> str:
+    """What the settings of an inspection are called in its result."""
+    return digest_json([SCORING.digest, budget])[:16]
+
+
+def _look(request: Request, clock: StageClock) -> Query:
+    with clock("foreground"):
+        ground = (
+            given_foreground(request.mask)
+            if request.mask is not None
+            else estimate_foreground(request.pixels)
+        )
+    with clock("keypoints"):
+        points = detect_keypoints(request.pixels, mask=request.mask, prefer=ground.mask)
+    return Query(lambda: request.pixels, ground, points)
+
+
+def _embedded(query: Query, serving: Serving, clock: StageClock) -> Query:
+    with clock("embed"):
+        (embedding,) = serving.embedder.embed([query.pixels()], foregrounds=[query.foreground])
+    return replace(query, embedding=embedding)
+
+
+def _against(
+    request: Request, serving: Serving, product_id: str, query: Query, clock: StageClock
+) -> Inspection:
+    """Inspect against a product that the gallery has."""
+    if query.embedding is None and serving.wants_vector(product_id):
+        query = _embedded(query, serving, clock)
+    with clock("fetch"):
+        vector = query.embedding.vector if query.embedding else None
+        references = serving.references(product_id, vector)
+        profile = serving.profile(product_id)
+        known = serving.nulls
+        own = NullScores("product", profile.null_scores(known.priors))
+    evidence = examine(
+        query, references, embedder=serving.embedder, placed=profile.has_form, clock=clock
+    )
+    judged = judge(
+        evidence,
+        nulls=profile.nulls(known.priors),
+        sources=(own, *known.sources),
+        budget=request.budget,
+        clock=clock,
+    )
+    summary = _summary(evidence, profile)
+    suspicious = judged.calibrated is not None and judged.calibrated.suspicious
+    other = None
+    if len(serving.gallery) > 1 and (suspicious or summary.status == "failed"):
+        with clock("recognise"):
+            other = _other_product(query, evidence, product_id, summary.inliers, serving)
+    decision = decide(
+        Facts(
+            product_id=product_id,
+            shown=_shows_something(query, references),
+            other_product=other,
+            alignment=summary,
+            coverage=evidence.comparison.coverage,
+            calibrated=judged.calibrated,
+            findings=judged.findings,
+            budget=request.budget,
+        )
+    )
+    result = _result(request, serving, clock, decision, product_id=product_id)
+    result = _with_figures(result, evidence, judged, summary)
+    if not request.picture:
+        return result
+    with clock("picture"):
+        drawn = draw_picture(
+            request.pixels, evidence, judged, root=serving.gallery.root, threshold=result.threshold
+        )
+    return replace(result, picture=drawn, timings_ms=dict(clock.milliseconds))
+
+
+def _recognise(query: Query, serving: Serving, vector: Floats | None = None) -> list[Recognised]:
+    assert vector is not None or query.embedding is not None
+    return recognise(
+        serving.gallery,
+        vector if vector is not None else query.embedding.vector,  # type: ignore[union-attr]
+        keypoints=query.keypoints,
+        foreground=query.foreground,
+        fingerprint=serving.fingerprint,
+    )
+
+
+def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None:
+    """`unknown_product` unless the likeliest registers, or has no form and lies near enough."""
+    best = likely[0]
+    if best.inliers:
+        return None
+    profile = serving.profile(best.product_id)
+    usual = max((entry.distance for entry in profile.left_out), default=0.0)
+    if not profile.reliable and best.distance <= _USUAL * usual:
+        return None
+    text = f"no product of the gallery is shown; the nearest is {best.product_id!r}"
+    return Decision("unknown_product", Reason("no_product_alike", text))
+
+
+def _other_product(
+    query: Query, evidence: Evidence, product_id: str, inliers: int, serving: Serving
+) -> str | None:
+    likely = _recognise(query, serving, evidence.view.vector)
+    own = max([inliers, *(one.inliers for one in likely if one.product_id == product_id)])
+    return better_product(likely, product_id=product_id, inliers=own)
+
+
+def _shows_something(query: Query, references: Sequence[Reference]) -> bool:
+    """Whether there is more in the picture than an empty tray, as far as references tell."""
+    if query.foreground.confidence >= _SEEN or len(query.keypoints) >= MIN_INLIERS:
+        return True
+    return max(len(r.keypoints) for r in references) < 2 * MIN_INLIERS
+
+
+def _summary(evidence: Evidence, profile: Profile) -> AlignmentSummary:
+    best = evidence.alignment.fitting if evidence.alignment else None
+    if best is None or best.registration.matrix is None:
+        return AlignmentSummary("failed" if profile.reliable else "fallback")
+    found = best.registration
+    return AlignmentSummary(
+        status="aligned" if evidence.comparison.placed else "fallback",
+        reference_id=best.reference_id,
+        inliers=found.inliers,
+        residual_px=found.residual_px,
+        overlap_fraction=found.overlap_fraction,
+        matrix=tuple(tuple(float(x) for x in row) for row in best.registration.matrix),
+    )
+
+
+def _result(
+    request: Request,
+    serving: Serving,
+    clock: StageClock,
+    decision: Decision,
+    *,
+    product_id: str | None = None,
+) -> Inspection:
+    gallery, config = serving.gallery, config_digest(request.budget)
+    return Inspection(
+        inspection_id=_inspection_id(request, gallery.build_id, config),
+        image=request.name,
+        product_id=product_id or request.product_id,
+        product_id_source="identified" if request.product_id is None else "claimed",
+        verdict=decision.verdict,
+        reason=decision.reason,
+        build=gallery.build_id,
+        catalog_seq=gallery.manifest.catalog_seq,
+        config=config,
+        timings_ms=dict(clock.milliseconds),
+    )
+
+
+def _with_figures(
+    result: Inspection, evidence: Evidence, judged: Judgement, summary: AlignmentSummary
+) -> Inspection:
+    calibrated = judged.calibrated
+    value = judged.scored.score
+    if not math.isfinite(value):  # nothing to scale by: the raw evidence, as it is
+        raw = [c.score for c in evidence.comparison.channels if math.isfinite(c.score)]
+        value = max(raw, default=0.0)
+    judged_damage = result.verdict in ("damaged", "review")
+    return replace(
+        result,
+        score=value,
+        p_value=calibrated.p_value if calibrated else None,
+        threshold=calibrated.threshold if calibrated else None,
+        calibration=calibrated.calibration if calibrated else None,
+        findings=judged.findings if judged_damage else (),
+        references=evidence.reference_ids,
+        alignment=summary,
+    )
+
+
+def _inspection_id(request: Request, build: str, config: str) -> str:
+    """The same for the same picture, claim, build and settings, in any process."""
+    digest = hashlib.sha256(str(request.pixels.shape).encode())
+    digest.update(np.ascontiguousarray(request.pixels).data)
+    if request.mask is not None:
+        digest.update(np.packbits(request.mask).data)
+    return digest_json([digest.hexdigest(), request.product_id, build, config])[:20]

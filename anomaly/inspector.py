@@ -1,0 +1,221 @@
+"""`Inspector`: a gallery, open for inspecting pictures against its published build.
+
+Safe to share between threads. It follows CURRENT: a build that is published under it serves the
+next inspection; inspections under way end with the build they began with.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.config import InspectConfig, inspect_config
+from anomaly.inspection import Request, inspect_picture
+from anomaly.pipeline import StageClock
+from anomaly.rebuild import embedder_for
+from anomaly.results import Inspection, Unreadable
+from anomaly.serving import Serving
+from embeddings.embedder import Embedder
+from embeddings.errors import EmbeddingsError
+from embeddings.images import ImageSource, printable, read_image, read_mask
+from embeddings.threads import limit_threads
+from gallery.errors import GalleryError
+from gallery.publish import read_current
+from gallery.reader import Gallery
+
+
+@dataclass
+class _Held:
+    """A build that serves, and how many inspections are at work in it."""
+
+    serving: Serving
+    users: int = 0
+    retired: bool = False
+
+
+class Inspector:
+    """See `Inspector.open`. Final; may be pickled, and then opens anew."""
+
+    def __init__(self, root: Path, config: InspectConfig) -> None:
+        """Use `open`."""
+        self._root, self._config = root, config
+        self._lock = threading.Lock()
+        self._seen: tuple[int, int, int] | None = None
+        self._held: _Held | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        budget: float | None = None,
+    ) -> Inspector:
+        """Open the gallery at `path` and the embedder it was built with.
+
+        `threads` sets torch's and OpenCV's threads for the whole process (default: as they are);
+        `budget` is the share of pristine pictures that may be called damaged (default 0.01).
+        Raises `NotAGallery`, `DamagedGallery`, `FingerprintMismatch`, `ConfigError`.
+        """
+        given = {"device": device, "threads": threads, "budget": budget}
+        config = inspect_config(given=given)
+        if config.threads is not None:
+            limit_threads(config.threads)
+        inspector = cls(Path(path), config)
+        with inspector._lock:
+            inspector._follow()
+        return inspector
+
+    def inspect(
+        self,
+        image: ImageSource,
+        *,
+        product_id: str | None = None,
+        mask: ImageSource | None = None,
+        name: str | None = None,
+        picture: bool = False,
+    ) -> Inspection:
+        """The verdict on one picture: a path, bytes, an ndarray or a PIL image.
+
+        Without `product_id` the product is identified first. `mask`: where the product is, not
+        zero = product. `name`: what the result calls the picture; its path by default. `picture`:
+        keep what overlays are drawn from. Raises `ImageError`, `MaskError`, `DamagedGallery`.
+        """
+        clock = StageClock()
+        with clock("read"):
+            pixels = read_image(image)
+            size = (pixels.shape[0], pixels.shape[1])
+            marked = None if mask is None else read_mask(mask, size=size)
+        request = Request(
+            pixels=pixels,
+            name=_name(image) if name is None else name,
+            product_id=product_id,
+            mask=marked,
+            budget=self._config.budget,
+            picture=picture,
+        )
+        with self._serving() as serving:
+            return inspect_picture(request, serving, clock=clock)
+
+    def inspect_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        product_id: str | None = None,
+        workers: int = 1,
+        picture: bool = False,
+    ) -> Iterator[Inspection | Unreadable]:
+        """Results in the order of `images`; a picture that can't be inspected doesn't stop the
+        others. At most `2 * workers` pictures are in memory."""
+
+        def one(image: ImageSource) -> Inspection | Unreadable:
+            try:
+                return self.inspect(image, product_id=product_id, picture=picture)
+            except (EmbeddingsError, GalleryError) as error:
+                return Unreadable(_name(image), error.code, str(error))
+
+        if workers == 1:
+            yield from map(one, images)
+            return
+        waiting: deque[Future[Inspection | Unreadable]] = deque()
+        with ThreadPoolExecutor(workers) as pool:
+            for image in images:
+                waiting.append(pool.submit(one, image))
+                if len(waiting) >= 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    @property
+    def build_id(self) -> str:
+        """The build that serves now."""
+        with self._serving() as serving:
+            return serving.gallery.build_id
+
+    def close(self) -> None:
+        """Let go of the gallery; a later inspection opens it again."""
+        with self._lock:
+            self._retire()
+            self._seen = None
+
+    def __enter__(self) -> Inspector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self._root, "config": self._config}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["root"], state["config"])  # type: ignore[misc]
+
+    @contextmanager
+    def _serving(self) -> Iterator[Serving]:
+        with self._lock:
+            held = self._follow()
+            held.users += 1
+        try:
+            yield held.serving
+        finally:
+            with self._lock:
+                held.users -= 1
+                if held.retired and held.users == 0:
+                    held.serving.close()
+
+    def _follow(self) -> _Held:
+        """The build that CURRENT names, opened if it changed. Called with the lock held."""
+        seen = _look_at(self._root / "CURRENT")
+        if self._held is not None and seen is not None and seen == self._seen:
+            return self._held
+        gallery = Gallery.open(self._root, build=read_current(self._root).build)
+        try:
+            embedder = self._embedder(gallery)
+        except BaseException:
+            gallery.close()
+            raise
+        self._retire()
+        self._held, self._seen = _Held(Serving(gallery, embedder)), seen
+        return self._held
+
+    def _embedder(self, gallery: Gallery) -> Embedder:
+        """The embedder in use where it fits the build, else the one that does."""
+        if self._held is not None:
+            old = self._held.serving
+            if old.gallery.fingerprint == gallery.fingerprint:
+                return old.embedder
+        return embedder_for(gallery, device=self._config.device)
+
+    def _retire(self) -> None:
+        if self._held is not None:
+            self._held.retired = True
+            if self._held.users == 0:
+                self._held.serving.close()
+            self._held = None
+
+
+def _look_at(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a pointer is replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _name(image: ImageSource) -> str:
+    if isinstance(image, str | os.PathLike):
+        return printable(os.fspath(image))
+    if isinstance(image, np.ndarray):
+        return f"array {list(image.shape)}"
+    return type(image).__name__

@@ -1,0 +1,186 @@
+"""What a product's references say about each other: learned at build, one record per product.
+
+Each reference is examined against its nearest siblings, itself left out. That tells whether the
+product has a form (its references register with each other) or none (cookies, loose bags), what
+each channel says of pristine pictures, and how far apart their vectors lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from anomaly.pipeline import SCORING, Query, examine
+from anomaly.results import Channel, Null
+from anomaly.score import Prior, fit_null
+from embeddings.embedder import Embedder, Embedding
+from embeddings.fingerprint import digest_json
+from embeddings.foreground import Foreground
+from embeddings.images import Pixels, read_image
+from embeddings.patches import Floats
+from gallery.describe import Reference
+from gallery.errors import DamagedGallery
+from gallery.records import Record
+
+PROFILE_VERSION = 1
+STEP = "profile"
+MOST_COMPARED = 4
+"""References that a picture is compared with: the nearest ones by global vector."""
+_FORM = 0.25  # share of pairs that must register for the product to have a form
+_RELIABLE = 0.75  # share of references that must register with a sibling for "none does" to mean
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Raw channel scores of one reference against its siblings; `placed` empty if none registered.
+
+    distance  cosine distance to the nearest sibling's vector
+    """
+
+    placed: Mapping[str, float]
+    anywhere: Mapping[str, float]
+    registered: int
+    compared: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """`left_out`: one entry per reference; empty for a product with a single one."""
+
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def has_form(self) -> bool:
+        """Whether pictures of the product can be laid upon each other; assumed of a single one."""
+        compared = sum(entry.compared for entry in self.left_out)
+        return compared == 0 or sum(e.registered for e in self.left_out) >= _FORM * compared
+
+    @property
+    def reliable(self) -> bool:
+        """Whether a picture that registers with no reference shows something else."""
+        found = sum(entry.registered > 0 for entry in self.left_out)
+        return self.has_form and found >= _RELIABLE * len(self.left_out)
+
+    def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
+        """Raw scores by channel, leaving out one reference's."""
+        found: dict[str, list[float]] = {}
+        for row, entry in enumerate(self.left_out):
+            if row != without:
+                for name, value in {**entry.placed, **entry.anywhere}.items():
+                    found.setdefault(name, []).append(value)
+        return found
+
+    def nulls(self, priors: Mapping[str, Prior], *, without: int | None = None) -> dict[str, Null]:
+        """What each channel says of pristine pictures."""
+        raw = self.raw(without=without)
+        fitted = {n: fit_null(raw.get(n, []), priors.get(n)) for n in {*raw, *priors}}
+        return {name: null for name, null in sorted(fitted.items()) if null is not None}
+
+    def null_scores(self, priors: Mapping[str, Prior]) -> Floats:
+        """(K,) the references' own scores, each under nulls that it had no part in."""
+        scores = []
+        for row, entry in enumerate(self.left_out):
+            nulls = self.nulls(priors, without=row)
+            raw = entry.placed if entry.placed and self.has_form else entry.anywhere
+            found = [(v - nulls[n].centre) / nulls[n].spread for n, v in raw.items() if n in nulls]
+            if found:
+                scores.append(max(found))
+        return np.asarray(scores, np.float32)
+
+
+class ProfileStep:
+    """The build step. `picture` gives the original of a reference, by its ID. Final."""
+
+    name = STEP
+
+    def __init__(
+        self, embedder: Embedder, picture: Callable[[str], bytes], *, threads: int = 1
+    ) -> None:
+        self._embedder, self._picture, self._threads = embedder, picture, threads
+        self.fingerprint = digest_json([PROFILE_VERSION, MOST_COMPARED, SCORING.digest])
+
+    def __call__(self, references: Sequence[Reference]) -> Record:
+        rows = range(len(references)) if len(references) > 1 else range(0)
+        with self._embedder.repeatable(), ThreadPoolExecutor(self._threads) as pool:
+            found = list(pool.map(lambda row: self._left_out(references, row), rows))
+        meta = {
+            "left_out": [
+                {
+                    "placed": _rounded(entry.placed),
+                    "anywhere": _rounded(entry.anywhere),
+                    "registered": entry.registered,
+                    "compared": entry.compared,
+                    "distance": float(f"{entry.distance:.5g}"),
+                }
+                for entry in found
+            ]
+        }
+        return Record(STEP, meta, {})
+
+    def _left_out(self, references: Sequence[Reference], row: int) -> LeftOut:
+        one = references[row]
+        others = [r for i, r in enumerate(references) if i != row]
+        siblings = nearest(one.vector, others)
+        query = Query(
+            lambda: self._pixels(one),
+            _full_size(one),
+            one.keypoints,
+            Embedding(one.vector, one.patches),
+        )
+        placed = examine(query, siblings, embedder=self._embedder)
+        free = examine(query, siblings, embedder=self._embedder, placed=False)
+        assert placed.alignment is not None
+        return LeftOut(
+            placed=_scores(placed.comparison.placed),
+            anywhere=_scores(free.comparison.anywhere),
+            registered=sum(p.ok for p in placed.alignment.pairings),
+            compared=len(siblings),
+            distance=1 - max(float(s.vector @ one.vector) for s in siblings),
+        )
+
+    def _pixels(self, reference: Reference) -> Pixels:
+        return read_image(self._picture(reference.reference_id))
+
+
+def _full_size(reference: Reference) -> Foreground:
+    """The foreground with its mask in the picture's own size."""
+    height, width = reference.patches.image_size
+    mask = cv2.resize(
+        reference.foreground.mask.astype(np.uint8), (width, height),
+        interpolation=cv2.INTER_NEAREST_EXACT,
+    )  # fmt: skip
+    return replace(reference.foreground, mask=mask > 0)
+
+
+def nearest(vector: Floats, references: Sequence[Reference]) -> list[Reference]:
+    """The references that a picture is compared with, in their own order."""
+    vectors = np.stack([r.vector for r in references])
+    return [references[row] for row in nearest_rows(vector, vectors)]
+
+
+def nearest_rows(vector: Floats, vectors: Floats) -> list[int]:
+    """Rows of the (K, D) vectors nearest to a (D,) one, at most `MOST_COMPARED`, ascending."""
+    order = np.argsort(-(vectors @ vector), kind="stable")[:MOST_COMPARED]
+    return sorted(int(row) for row in order)
+
+
+def read_profile(record: Record) -> Profile:
+    """The profile that a build stored. Raises `DamagedGallery` if it is none."""
+    try:
+        return Profile(tuple(LeftOut(**entry) for entry in record.meta["left_out"]))
+    except (KeyError, TypeError) as error:
+        raise DamagedGallery(f"a product's profile is not one ({error!r})") from error
+
+
+def _scores(channels: Sequence[Channel]) -> dict[str, float]:
+    return {channel.name: channel.score for channel in channels}
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    # Threads and processors differ in the last bits: not in what is stored.
+    return {name: float(f"{value:.5g}") for name, value in values.items() if np.isfinite(value)}

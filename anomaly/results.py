@@ -1,0 +1,271 @@
+"""What stages exchange and what an inspection says: frozen dataclasses, no behaviour of their own.
+
+Scores: higher = more anomalous. Coordinates are pixels (x right, y down) of the picture as given,
+after EXIF; boxes are [x0, y0, x1, y1], half-open. Maps are (H, W) float32 on the patch grid of a
+`View`; NaN = not measured, which is not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embeddings.images import Mask
+from embeddings.patches import Floats, PatchGrid
+from embeddings.registration import Matrix, Registration, inverse, transform
+
+Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
+Kind = Literal["added", "missing", "changed", "spill"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`code` is for machines and stable; `text` is a sentence for people."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something amiss. `bbox_px`, `area_px` are None when it has no place in the picture.
+
+    score         peak of the scaled evidence, in the units of the inspection's score
+    reference_id  the reference that shows it most clearly, or None
+    """
+
+    kind: Kind
+    bbox_px: tuple[float, float, float, float] | None
+    area_px: float | None
+    score: float
+    reference_id: str | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Which null the p-value was taken from, how many scores it holds, its smallest p-value."""
+
+    source: Literal["product", "pooled", "shipped"]
+    n: int
+    attainable: float
+
+
+@dataclass(frozen=True)
+class AlignmentSummary:
+    """How the query was brought to the reference that fits best.
+
+    status  aligned: compared place by place · fallback: the product has no fixed form, or nothing
+            registered, so patches were compared wherever they are · failed: its references
+            register with each other, the query with none of them
+    matrix  (3, 3) rows, reference pixels -> query pixels; None unless something registered
+    """
+
+    status: Literal["aligned", "fallback", "failed"]
+    reference_id: str | None = None
+    inliers: int = 0
+    residual_px: float | None = None
+    overlap_fraction: float | None = None
+    matrix: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What pictures of a result are drawn from; not part of the JSON.
+
+    image      (h, w, 3) uint8 RGB, the query as given
+    reference  (h, w, 3) uint8 RGB: the best reference brought to the query's place; where nothing
+               registered, the reference as it is, in its own size; None when it can't be read
+    heat       (h, w) float32: evidence as a multiple of the threshold (1 = where an inspection
+               becomes suspicious); NaN where nothing was measured
+    """
+
+    image: NDArray[np.uint8]
+    reference: NDArray[np.uint8] | None
+    heat: Floats | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The verdict on one picture and what it rests on; see the schema `amiss.inspect/1`.
+
+    score, p_value, threshold, calibration are None where nothing could be compared. `timings_ms`:
+    disjoint stages.
+    """
+
+    inspection_id: str
+    image: str
+    product_id: str | None
+    product_id_source: Literal["claimed", "identified"]
+    verdict: Verdict
+    reason: Reason
+    build: str
+    catalog_seq: int
+    config: str
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    calibration: Calibration | None = None
+    findings: tuple[Finding, ...] = ()
+    references: tuple[str, ...] = ()
+    alignment: AlignmentSummary | None = None
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    picture: Picture | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that could not be inspected; the others of its batch go on."""
+
+    image: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """One reference against the query.
+
+    registration  motion from reference pixels to query pixels
+    turn_deg      how far it turns the reference, -180 to 180, clockwise; 0 when it failed
+    scale         query pixels per reference pixel, at the product's centre; 1 when it failed
+    zoom          the same in pixels of the size at which both are embedded
+    centre_xy     the product's centre in reference pixels
+    """
+
+    reference_id: str
+    registration: Registration
+    turn_deg: float
+    scale: float
+    zoom: float
+    centre_xy: tuple[float, float]
+
+    @property
+    def ok(self) -> bool:
+        return self.registration.ok
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """`pairings` in the order of the references; `best` is a row of it, None when all failed."""
+
+    pairings: tuple[Pairing, ...]
+    best: int | None
+
+    @property
+    def fitting(self) -> Pairing | None:
+        """The pairing that fits best."""
+        return None if self.best is None else self.pairings[self.best]
+
+
+@dataclass(frozen=True)
+class View:
+    """The query's patches and where they lie.
+
+    patches   grid in view pixels
+    vector    (D,) global vector of the view
+    matrix    (3, 3) picture pixels -> view pixels
+    turn_deg  how far the view turned the picture; 0 for the picture as it is
+    zoom      how far it enlarged what is embedded; 1 for the picture as it is
+    picture_size  (height, width) of the picture as given
+    measured  (H, W) bool: cells that show the picture, not what was filled in beside it
+    """
+
+    patches: PatchGrid
+    vector: Floats
+    matrix: Matrix
+    turn_deg: float
+    zoom: float
+    picture_size: tuple[int, int]
+    measured: Mask
+
+    def centres_in_picture(self) -> Floats:
+        """(H * W, 2) float32 x, y of the cells in the picture as given."""
+        centres = self.patches.centres_px().reshape(-1, 2)
+        return np.asarray(transform(inverse(self.matrix), centres), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One kind of evidence. A new one (colour, a supervised head) needs no other stage changed.
+
+    name            product | surroundings | missing | anywhere | absent, so far
+    map             (H, W) float32 on the view's grid, NaN where not measured; None = no place
+    score           raw: mean of the map's highest 1 %; NaN when nothing was measured
+    valid_fraction  share of what the channel speaks of that was measured
+    """
+
+    name: str
+    map: Floats | None
+    score: float
+    valid_fraction: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Channels on the view's grid, and where the product lies.
+
+    placed    channels that need an aligned reference; empty when none is
+    anywhere  channels that don't: the evidence where `placed` is empty
+    product   (H, W) bool: cells of the product, from aligned references or the foreground
+    coverage  share of the aligned references' product that the view shows; 0 if none is aligned
+    """
+
+    placed: tuple[Channel, ...]
+    anywhere: tuple[Channel, ...]
+    product: Mask
+    coverage: float
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """The evidence that counts."""
+        return self.placed or self.anywhere
+
+
+@dataclass(frozen=True)
+class Null:
+    """A channel's raw score on pristine pictures of a product."""
+
+    centre: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """score: spreads above pristine; heat: (H, W) the same per cell, NaN = not measured."""
+
+    score: float
+    heat: Floats
+    by_channel: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """suspicious: p_value <= budget, or where no source attains that, beyond every pristine score.
+
+    threshold: a score above it is suspicious. entitled: the null is large enough to promise the
+    budget.
+    """
+
+    p_value: float
+    threshold: float
+    suspicious: bool
+    entitled: bool
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the references say about a query, before anything is known of what is usual.
+
+    alignment is None when place was not asked for (products of free form). reference_ids: those
+    compared, in their order.
+    """
+
+    reference_ids: tuple[str, ...]
+    alignment: Alignment | None
+    view: View
+    comparison: Comparison

@@ -1,0 +1,168 @@
+"""Stage 3: channels -> one score, and the regions that it points at.
+
+Every channel is studentised by what it gives on the product's own pristine pictures, so channels
+of different kinds, and products of different gloss, speak in one unit: spreads above pristine.
+The score is that of the loudest channel. No channel is known here by name, except where a region
+is named after what fired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from anomaly.results import Channel, Comparison, Finding, Kind, Null, Scored, View
+from embeddings.images import Mask
+from embeddings.patches import Floats
+from embeddings.registration import inverse
+
+SCORE_VERSION = 1
+_MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
+_SPREAD_WEIGHT = 8.0  # and its spread: a handful of scores says little about theirs
+_LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
+_SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
+_MOST_FINDINGS = 20
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What the same channel does on other products: mean of their centres, pooled spread."""
+
+    centre: float
+    spread: float
+
+
+def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
+    """Centre and spread of raw scores, drawn towards a prior as far as there are few of them.
+
+    None when there is neither a value nor a prior. Conjugate estimates of mean and variance with
+    pseudo-counts (Gelman et al., Bayesian Data Analysis, section 3.3), without the shift term.
+    """
+    found = np.asarray([v for v in values if math.isfinite(v)], np.float64)
+    if found.size == 0:
+        return Null(prior.centre, prior.spread) if prior else None
+    mean, count = float(found.mean()), found.size
+    squares = float(((found - mean) ** 2).sum())
+    if prior is None:
+        spread = math.sqrt(squares / max(1, count - 1))
+        return Null(mean, max(spread, _SMALLEST * abs(mean), 1e-6))
+    centre = (count * mean + _MEAN_WEIGHT * prior.centre) / (count + _MEAN_WEIGHT)
+    variance = (squares + _SPREAD_WEIGHT * prior.spread**2) / (count - 1 + _SPREAD_WEIGHT)
+    return Null(centre, math.sqrt(variance))
+
+
+def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
+    """Combine channels; one without a null or a measured value doesn't count.
+
+    With no channel left, `score` is NaN and `heat` empty.
+    """
+    scores: dict[str, float] = {}
+    maps = []
+    for channel in channels:
+        null = nulls.get(channel.name)
+        if null is None or not math.isfinite(channel.score):
+            continue
+        scores[channel.name] = (channel.score - null.centre) / null.spread
+        if channel.map is not None:
+            maps.append((channel.map - null.centre) / null.spread)
+    if not scores:
+        return Scored(math.nan, np.zeros((0, 0), np.float32), {})
+    heat = _highest(maps) if maps else np.zeros((0, 0), np.float32)
+    return Scored(max(scores.values()), heat, scores)
+
+
+def regions(
+    scored: Scored,
+    comparison: Comparison,
+    nulls: Mapping[str, Null],
+    *,
+    view: View,
+    threshold: float,
+    reference_id: str | None,
+) -> tuple[Finding, ...]:
+    """Where the evidence passes `threshold`, largest score first; what is missing may have no
+    place."""
+    from skimage import filters, measure  # slow to import, and only needed here
+
+    heat = np.nan_to_num(scored.heat, nan=-np.inf, neginf=-np.inf)
+    peak = min(threshold, float(heat.max())) if heat.size else threshold
+    found = []
+    if heat.size and scored.score > threshold and math.isfinite(peak):
+        marked = filters.apply_hysteresis_threshold(heat, _LOW * peak, peak - 1e-9)
+        labels = measure.label(marked, connectivity=2)
+        evidence = _evidence(comparison, nulls, heat.shape)
+        for number in range(1, int(labels.max()) + 1):
+            cells = labels == number
+            kind = _kind(cells, comparison, evidence, threshold)
+            box, area = _place(cells, view)
+            found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))
+    absent = scored.by_channel.get("absent", -math.inf)
+    if absent > threshold:
+        found.append(Finding("missing", None, None, absent, reference_id))
+    found.sort(key=lambda finding: (-finding.score, finding.bbox_px or ()))
+    return tuple(found[:_MOST_FINDINGS])
+
+
+def _highest(maps: Sequence[Floats]) -> Floats:
+    """Cell by cell the highest of several maps, NaN only where none was measured."""
+    stack = np.stack(maps)
+    best = np.where(np.isfinite(stack), stack, -np.inf).max(axis=0)
+    return np.where(np.isfinite(best), best, np.nan).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """(H, W) spreads above pristine: content no reference has, and content that is gone."""
+
+    novel: Floats
+    gone: Floats
+
+
+def _evidence(
+    comparison: Comparison, nulls: Mapping[str, Null], shape: tuple[int, ...]
+) -> _Evidence:
+    maps = {}
+    for channel in (*comparison.placed, *comparison.anywhere):
+        null = nulls.get(channel.name)
+        if channel.map is not None and null is not None:
+            maps[channel.name] = np.nan_to_num((channel.map - null.centre) / null.spread, nan=0.0)
+    nothing = np.zeros(shape, np.float32)
+    return _Evidence(maps.get("anywhere", nothing), maps.get("missing", nothing))
+
+
+def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence, threshold: float) -> Kind:
+    """spill: outside the product; missing: known content in place of the product's; added: new
+    content over nothing that is missed; changed: both."""
+    if float(comparison.product[cells].mean()) < 0.5:
+        return "spill"
+    if not comparison.placed:
+        return "changed"
+    novel = float(evidence.novel[cells].mean()) > 0.5 * threshold
+    gone = float(evidence.gone[cells].mean()) > 0.5 * threshold
+    if gone and not novel:
+        return "missing"
+    return "added" if novel and not gone else "changed"
+
+
+def _place(cells: Mask, view: View) -> tuple[tuple[float, float, float, float], float]:
+    """Box in the picture as given, clipped to it, and area in its pixels."""
+    stride = view.patches.layers[0].stride_px
+    rows, columns = np.nonzero(cells)
+    x0, y0, x1, y1 = view.patches.box_px
+    scale = ((x1 - x0) / view.patches.working_size[1], (y1 - y0) / view.patches.working_size[0])
+    outline = np.concatenate([
+        np.stack([columns + dx, rows + dy], axis=1) for dx in (0, 1) for dy in (0, 1)
+    ]).astype(np.float64)  # fmt: skip
+    corners = outline * stride * np.asarray(scale) - 0.5 + [x0, y0]
+    back = inverse(view.matrix)
+    there = cv2.perspectiveTransform(corners[None].astype(np.float64), back)[0] + 0.5
+    width, height = view.picture_size[1], view.picture_size[0]
+    low = np.clip(there.min(axis=0), 0, [width, height])
+    high = np.clip(there.max(axis=0), 0, [width, height])
+    cell = (stride * scale[0]) * (stride * scale[1]) * abs(float(np.linalg.det(back[:2, :2])))
+    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return box, float(cells.sum()) * cell
