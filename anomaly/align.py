@@ -30,15 +30,25 @@ def align(
 ) -> Alignment:
     """Register every reference with the query; `foreground` is the query's."""
     on_product = _on_product(query, foreground)
-    pairings = tuple(_pair(reference, on_product) for reference in references)
+    pairings = tuple(
+        _pair(reference, query, on_product, foreground.confidence >= _TRUSTED)
+        for reference in references
+    )
     counts = [p.registration.inliers if p.ok else 0 for p in pairings]
     best = int(np.argmax(counts)) if any(counts) else None
     return Alignment(pairings, best)
 
 
-def _pair(reference: Reference, query: Keypoints) -> Pairing:
+def _pair(reference: Reference, query: Keypoints, on_product: Keypoints, trusted: bool) -> Pairing:
     ground = reference.foreground
-    found = register(_on_product(reference.keypoints, ground), query)
+    found = register(_on_product(reference.keypoints, ground), on_product)
+    if not found.ok and not (trusted and ground.confidence >= _TRUSTED):
+        # A guess at the product may be wrong: then all features speak.
+        found = register(
+            reference.keypoints if ground.confidence < _TRUSTED else
+            _on_product(reference.keypoints, ground),
+            on_product if trusted else query,
+        )  # fmt: skip
     centre = _centre(reference)
     if found.matrix is None:
         return Pairing(reference.reference_id, found, 0.0, 1.0, 1.0, centre)
@@ -48,9 +58,7 @@ def _pair(reference: Reference, query: Keypoints) -> Pairing:
 
 
 def _on_product(points: Keypoints, ground: Foreground) -> Keypoints:
-    """The keypoints on the product, where it is known; all of them where it isn't."""
-    if ground.confidence < _TRUSTED:
-        return points
+    """The keypoints on the product, or on what is guessed to be it."""
     # The mask may have the working size: compare in its own pixels.
     height, width = ground.mask.shape
     scale = np.array([width / points.image_size[1], height / points.image_size[0]])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from anomaly import output
+from anomaly.batch_report import BatchReport
 from anomaly.inspector import Inspector
 from anomaly.log import InspectionLog
 from anomaly.results import Inspection, Unreadable
@@ -51,22 +52,19 @@ def inspect_command(
     if mask is not None and len(images) > 1:
         raise typer.BadParameter("--mask goes with one picture")
     record = InspectionLog(log) if log is not None else None
-    report = _Report(out) if out is not None else None
-    damaged = unreadable = False
+    report = BatchReport(out) if out is not None else None
+    found: set[str] = set()
     with Inspector.open(gallery, device=device, threads=threads, budget=budget) as inspector:
-        for result in _inspected(inspector, images, product, mask, report is not None):
+        for result in _inspected(inspector, images, product, mask, out is not None):
             output.emit(as_json(result)) if json else _show(result)
-            damaged |= isinstance(result, Inspection) and result.verdict == "damaged"
-            unreadable |= isinstance(result, Unreadable)
+            found.add(result.verdict if isinstance(result, Inspection) else "unreadable")
             if record is not None and isinstance(result, Inspection):
                 record.append(result, read_bytes(result.image))
             if report is not None:
                 report.add(result)
     if report is not None:
         report.finish(f"Inspection of {len(images)} pictures")
-    raise typer.Exit(
-        output.IMAGE_ERRORS if unreadable else output.GATE_FAILED if damaged else output.DONE
-    )
+    raise typer.Exit(_code(found))
 
 
 def confirm_command(
@@ -79,35 +77,42 @@ def confirm_command(
     by: Annotated[str | None, typer.Option(help="Who says so.")] = None,
 ) -> None:
     """Say what an inspected product really was; calibration and review feed on it."""
-    InspectionLog(log).confirm(inspection_id, label, kind=kind, by=by)
-    output.out.print(f"{inspection_id}: {label}" + (f", {kind}" if kind else ""), markup=False)
+    whole = InspectionLog(log).confirm(inspection_id, label, kind=kind, by=by)
+    output.out.print(f"{whole}: {label}" + (f", {kind}" if kind else ""), markup=False)
 
 
-class _Report:
-    """Overlays as they come, the page at the end; pictures are not kept in memory. Final."""
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Where pictures, gallery and report go.")] = Path(
+        "amiss-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Another seed prints other products.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout, no else.")] = False,
+) -> None:
+    """Render a dozen products, build a gallery, inspect pristine and damaged ones, report."""
+    from anomaly.demo import run_demo
 
-    def __init__(self, folder: Path) -> None:
-        from gallery.durable import make_folder
+    right = 0
+    outcomes = []
+    with output.progress_bar() as bar:
+        for outcome in run_demo(out, seed=seed, progress=bar):
+            outcomes.append(outcome)
+            right += outcome.as_expected
+            if json:
+                expected = {"expected": outcome.expected, "as_expected": outcome.as_expected}
+                output.emit({**as_json(outcome.result), **expected})
+    if not json:
+        header = ("picture", "expected", "verdict", "score", "findings", "")
+        output.show_table(header, [o.cells() for o in outcomes])
+        output.out.print(
+            f"{right} of {len(outcomes)} as expected; look at {out / 'report.html'}", markup=False
+        )
+    raise typer.Exit(output.DONE if right == len(outcomes) else output.GATE_FAILED)
 
-        make_folder(folder)
-        self._folder = folder
-        self._rows: list[Any] = []
 
-    def add(self, result: Inspection | Unreadable) -> None:
-        from anomaly.overlay import write_overlay
-        from anomaly.report import report_row
-
-        if isinstance(result, Inspection) and result.picture is not None:
-            name = f"{len(self._rows):04d}-{Path(result.image).stem}.png"
-            write_overlay(self._folder / name, result, result.picture)
-        self._rows.append(report_row(result))
-
-    def finish(self, title: str, **options: Any) -> Path:
-        from anomaly.report import write_report
-
-        path = self._folder / "report.html"
-        write_report(path, self._rows, title=title, **options)
-        return path
+def _code(found: set[str]) -> int:
+    if "unreadable" in found:
+        return output.IMAGE_ERRORS
+    return output.GATE_FAILED if "damaged" in found else output.DONE
 
 
 def _inspected(

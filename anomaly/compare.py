@@ -10,6 +10,7 @@ matching (RAD, arXiv 2601.22763) but after aligning the product.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from gallery.describe import Reference
 
 COMPARE_VERSION = 1
 _RADIUS = 2  # cells of the window in the aligned reference
+_MOST_UNLIKE = 0.66  # benchmarks/make_shipped_null.py: pristine up to 0.6, other faces from 0.69
 _ON = 0.5  # share of a cell that must be product for the cell to count as product
 
 
@@ -57,10 +59,13 @@ def compare(
         for reference, grid in zip(references, dense, strict=True)
         if reference.reference_id in pairings
     ]
-    if not usable:
-        return Comparison((), anywhere, _own_product(view, foreground), 0.0)
-    placed = [_in_place(query, r, grid, pairing, view) for r, grid, pairing in usable]
-    return _with_places(anywhere, unexplained, placed, view)
+    placed = {r.reference_id: _in_place(query, r, grid, p, view) for r, grid, p in usable}
+    # Shared print (a logo, a barcode) registers, too: the patches must bear an alignment out.
+    refuted = tuple(name for name, p in placed.items() if p.unlike > _MOST_UNLIKE)
+    sound = [p for name, p in placed.items() if name not in refuted]
+    if not sound:
+        return Comparison((), anywhere, _own_product(view, foreground), 0.0, refuted)
+    return _with_places(anywhere, unexplained, sound, view, refuted)
 
 
 def top_mean(values: Floats, *, share: float = 0.01) -> float:
@@ -114,12 +119,14 @@ class _Placed:
     forward   distance of a query patch to the nearest within the window
     backward  the same for the reference's patch that belongs here
     on        cells where its product lies; coverage: the share of its product that the view shows
+    unlike    median backward distance over that of patches which have nothing to do with each other
     """
 
     forward: Floats
     backward: Floats
     on: Mask
     coverage: float
+    unlike: float
 
 
 def _in_place(
@@ -134,7 +141,7 @@ def _in_place(
     warped, inside = _sample(with_mask, places)
     on = (inside & (warped[:, -1] > _ON)).reshape(shape) & view.measured
     forward = np.full(shape, np.nan, np.float32)
-    backward = forward.copy()
+    backward, unlike = forward.copy(), 1.0
     if on.any():
         rows, columns = _box(on, _RADIUS)
         moved = warped[:, :-1].reshape(*shape, -1)[rows, columns]
@@ -142,7 +149,17 @@ def _in_place(
             query[rows, columns], moved, on[rows, columns], view.measured[rows, columns]
         )
         forward[rows, columns], backward[rows, columns] = near
-    return _Placed(forward, backward, on, _coverage(reference, product, pairing, view))
+        strangers = _between_strangers(query[on], warped[:, :-1].reshape(*shape, -1)[on])
+        unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
+    coverage = _coverage(reference, product, pairing, view)
+    return _Placed(forward, backward, on, coverage, unlike)
+
+
+def _between_strangers(some: Floats, others: Floats) -> float:
+    """Root mean square distance between any of some (N, D) and any of other (M, D) patches."""
+    own = float(np.einsum("nd,nd->", some, some)) / len(some)
+    theirs = float(np.einsum("nd,nd->", others, others)) / len(others)
+    return math.sqrt(max(0.0, own + theirs - 2 * float(some.mean(axis=0) @ others.mean(axis=0))))
 
 
 def _sample(grid: Floats, places: NDArray[np.float64]) -> tuple[Floats, Mask]:
@@ -210,7 +227,11 @@ def _coverage(reference: Reference, product: Mask, pairing: Pairing, view: View)
 
 
 def _with_places(
-    anywhere: tuple[Channel, ...], unexplained: Floats, found: Sequence[_Placed], view: View
+    anywhere: tuple[Channel, ...],
+    unexplained: Floats,
+    found: Sequence[_Placed],
+    view: View,
+    refuted: tuple[str, ...],
 ) -> Comparison:
     near = _least(np.stack([p.forward for p in found]))
     product = np.any([p.on for p in found], axis=0)
@@ -226,7 +247,7 @@ def _with_places(
         Channel("surroundings", outer, top_mean(outer), float(view.measured.mean())),
         Channel("missing", gone, top_mean(gone), coverage),
     )
-    return Comparison(placed, anywhere, product, coverage)
+    return Comparison(placed, anywhere, product, coverage, refuted)
 
 
 def _least(stack: Floats) -> Floats:

@@ -20,6 +20,7 @@ class Facts:
 
     shown          whether anything that could be a product is in the picture
     other_product  a product of the gallery that fits far better than the claimed one, or None
+    has_form       whether pictures of the product can be laid upon each other
     coverage       share of the reference's product that lies in the picture, 0 to 1
     """
 
@@ -27,6 +28,7 @@ class Facts:
     shown: bool
     other_product: str | None
     alignment: AlignmentSummary
+    has_form: bool
     coverage: float
     calibrated: Calibrated | None
     findings: Sequence[Finding]
@@ -55,6 +57,11 @@ def decide(facts: Facts) -> Decision:
     if not calibrated.suspicious:
         return _say("ok", "like_references", f"nothing that its references don't explain; {rarity}")
     what = _kinds(facts.findings)
+    if facts.has_form and facts.alignment.status != "aligned":
+        return _say(
+            "review", "not_aligned",
+            f"{what}, but it could be aligned with none of its references; {rarity}",
+        )  # fmt: skip
     if not calibrated.entitled:
         return _say(
             "review", "too_few_pristine",

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from anomaly.calibrate import NullScores
 from anomaly.decide import Decision, Facts, decide
 from anomaly.picture import draw_picture
 from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
@@ -102,37 +101,45 @@ def _against(
         references = serving.references(product_id, vector)
         profile = serving.profile(product_id)
         known = serving.nulls
-        own = NullScores("product", profile.null_scores(known.priors))
     evidence = examine(
         query, references, embedder=serving.embedder, placed=profile.has_form, clock=clock
     )
     judged = judge(
         evidence,
         nulls=profile.nulls(known.priors),
-        sources=(own, *known.sources),
+        sources=known.of(profile),
         budget=request.budget,
         clock=clock,
     )
     summary = _summary(evidence, profile)
-    suspicious = judged.calibrated is not None and judged.calibrated.suspicious
-    other = None
-    if len(serving.gallery) > 1 and (suspicious or summary.status == "failed"):
+    facts = Facts(
+        product_id=product_id,
+        shown=_shows_something(query, references),
+        other_product=None,
+        alignment=summary,
+        has_form=profile.has_form,
+        coverage=evidence.comparison.coverage,
+        calibrated=judged.calibrated,
+        findings=judged.findings,
+        budget=request.budget,
+    )
+    if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         with clock("recognise"):
             other = _other_product(query, evidence, product_id, summary.inliers, serving)
-    decision = decide(
-        Facts(
-            product_id=product_id,
-            shown=_shows_something(query, references),
-            other_product=other,
-            alignment=summary,
-            coverage=evidence.comparison.coverage,
-            calibrated=judged.calibrated,
-            findings=judged.findings,
-            budget=request.budget,
-        )
-    )
-    result = _result(request, serving, clock, decision, product_id=product_id)
+        facts = replace(facts, other_product=other)
+    result = _result(request, serving, clock, decide(facts), product_id=product_id)
     result = _with_figures(result, evidence, judged, summary)
+    return _with_picture(result, request, evidence, judged, serving, clock)
+
+
+def _with_picture(
+    result: Inspection,
+    request: Request,
+    evidence: Evidence,
+    judged: Judgement,
+    serving: Serving,
+    clock: StageClock,
+) -> Inspection:
     if not request.picture:
         return result
     with clock("picture"):
@@ -183,7 +190,8 @@ def _shows_something(query: Query, references: Sequence[Reference]) -> bool:
 
 def _summary(evidence: Evidence, profile: Profile) -> AlignmentSummary:
     best = evidence.alignment.fitting if evidence.alignment else None
-    if best is None or best.registration.matrix is None:
+    refuted = best is not None and best.reference_id in evidence.comparison.refuted
+    if best is None or best.registration.matrix is None or refuted:
         return AlignmentSummary("failed" if profile.reliable else "fallback")
     found = best.registration
     return AlignmentSummary(

@@ -16,22 +16,34 @@ import numpy as np
 from anomaly.calibrate import NullScores
 from anomaly.pipeline import SCORING
 from anomaly.profile import STEP, Profile, read_profile
+from anomaly.results import EvidenceKind
 from anomaly.score import Prior
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
 from gallery.reader import Gallery
 
 SHIPPED = "shipped_null.json"
+KINDS: tuple[EvidenceKind, ...] = ("placed", "anywhere")
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
 
 
 @dataclass(frozen=True)
 class Nulls:
-    """`priors` by channel; `sources`: pooled and shipped null scores, where there are any."""
+    """`priors` by channel; `sources`: pooled and shipped null scores by kind of evidence."""
 
     priors: Mapping[str, Prior]
-    sources: tuple[NullScores, ...]
+    sources: Mapping[EvidenceKind, tuple[NullScores, ...]]
+
+    def of(self, profile: Profile) -> dict[EvidenceKind, tuple[NullScores, ...]]:
+        """All null scores that hold for a product, its own first."""
+        return {
+            kind: (
+                NullScores("product", profile.null_scores(self.priors, kind=kind)),
+                *self.sources.get(kind, ()),
+            )
+            for kind in KINDS
+        }
 
 
 def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
@@ -39,10 +51,13 @@ def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
     profiles = _sampled(gallery) if gallery.manifest.steps.get(STEP) == step else []
     shipped = read_shipped(gallery.fingerprint)
     priors = shipped.priors if shipped else pooled_priors(profiles)
-    pooled = [profile.null_scores(priors) for profile in profiles]
-    scores = np.concatenate([np.zeros(0, np.float32), *pooled])
-    sources = (NullScores("pooled", scores),) if len(scores) else ()
-    return Nulls(priors, (*sources, *(shipped.sources if shipped else ())))
+    sources: dict[EvidenceKind, tuple[NullScores, ...]] = {}
+    for kind in KINDS:
+        found = [profile.null_scores(priors, kind=kind) for profile in profiles]
+        pooled = np.concatenate([np.zeros(0, np.float32), *found])
+        own = (NullScores("pooled", pooled),) if len(pooled) else ()
+        sources[kind] = (*own, *(shipped.sources[kind] if shipped else ()))
+    return Nulls(priors, sources)
 
 
 def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:
@@ -54,7 +69,11 @@ def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:
     if value["scoring"] != SCORING.digest or value["embedding"] != comparable_fields(fingerprint):
         return None
     priors = {name: Prior(**prior) for name, prior in value["priors"].items()}
-    return Nulls(priors, (NullScores("shipped", np.asarray(value["scores"], np.float32)),))
+    sources: dict[EvidenceKind, tuple[NullScores, ...]] = {
+        kind: (NullScores("shipped", np.asarray(value["scores"][kind], np.float32)),)
+        for kind in KINDS
+    }
+    return Nulls(priors, sources)
 
 
 def comparable_fields(fingerprint: EmbeddingFingerprint) -> dict[str, str | int]:
@@ -77,7 +96,8 @@ def _prior(groups: Sequence[Floats]) -> Prior:
     centre = float(np.mean([g.mean() for g in groups]))
     squares = sum(float(((g - g.mean()) ** 2).sum()) for g in groups)
     spread = (squares / sum(len(g) - 1 for g in groups)) ** 0.5
-    return Prior(centre, max(spread, 1e-6))
+    between = float(np.std([g.mean() for g in groups]))
+    return Prior(centre, max(spread, 1e-6), between)
 
 
 def _sampled(gallery: Gallery) -> list[Profile]:

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from anomaly.errors import AnomalyError, ConfigError
+from anomaly.errors import AnomalyError, ConfigError, LogError
 from anomaly.rebuild import Progress as Told
 from embeddings.errors import EmbeddingsError
 from gallery.errors import (
@@ -96,7 +96,8 @@ def exit_code(error: Exception) -> int:
     """The exit code that an error stands for."""
     if isinstance(error, GateFailed):
         return GATE_FAILED
-    usage = (SourceError, GalleryExists, EmptyCatalog, UnknownBuild, UnknownProduct, ConfigError)
+    usage = (SourceError, GalleryExists, EmptyCatalog, UnknownBuild, UnknownProduct, ConfigError,
+             LogError)  # fmt: skip
     return USAGE if isinstance(error, usage) else UNREADABLE
 
 

@@ -33,6 +33,8 @@ def draw_picture(
 
 def _reference(image: Pixels, evidence: Evidence, root: Path) -> Pixels | None:
     best = evidence.alignment.fitting if evidence.alignment else None
+    if best is not None and best.reference_id in evidence.comparison.refuted:
+        best = None
     name = best.reference_id if best else evidence.reference_ids[0]
     try:
         pixels = read_image(read_reference_picture(root, name))

@@ -19,6 +19,7 @@ from anomaly.results import (
     Alignment,
     Calibrated,
     Evidence,
+    EvidenceKind,
     Finding,
     Null,
     Pairing,
@@ -82,6 +83,10 @@ class Judgement:
     calibrated: Calibrated | None
     findings: tuple[Finding, ...]
 
+    @property
+    def suspicious(self) -> bool:
+        return self.calibrated is not None and self.calibrated.suspicious
+
 
 def examine(
     query: Query,
@@ -102,8 +107,8 @@ def examine(
             alignment = align(query.keypoints, references, foreground=query.foreground)
     best = alignment.fitting if alignment else None
     with timed("embed"):
-        if best is not None and alignment is not None and wants_turning(best):
-            reference = references[alignment.pairings.index(best)]
+        if best is not None and wants_turning(best):
+            (reference,) = (r for r in references if r.reference_id == best.reference_id)
             view = turned(
                 query.pixels(), best, reference, embedder=embedder, foreground=query.foreground
             )
@@ -120,20 +125,21 @@ def judge(
     evidence: Evidence,
     *,
     nulls: Mapping[str, Null],
-    sources: Sequence[NullScores],
+    sources: Mapping[EvidenceKind, Sequence[NullScores]],
     budget: float,
     clock: StageClock | None = None,
 ) -> Judgement:
-    """Score, calibrate, find the regions. `sources`: null scores, the most specific first."""
+    """Score, calibrate, find the regions. `sources`: null scores by kind of evidence, the
+    most specific first."""
     timed = clock or StageClock()
     comparison = evidence.comparison
     with timed("score"):
         scored = score(comparison.channels, nulls)
     with timed("calibrate"):
-        calibrated = calibrate(scored.score, sources, budget=budget)
+        calibrated = calibrate(scored.score, sources[comparison.kind], budget=budget)
     findings: tuple[Finding, ...] = ()
     if calibrated is not None and calibrated.suspicious:
-        best = evidence.alignment.fitting if evidence.alignment else None
+        best = evidence.alignment.fitting if comparison.placed and evidence.alignment else None
         with timed("regions"):
             findings = regions(
                 scored,

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from anomaly.pipeline import SCORING, Query, examine
-from anomaly.results import Channel, Null
+from anomaly.results import Channel, EvidenceKind, Null
 from anomaly.score import Prior, fit_null
 from embeddings.embedder import Embedder, Embedding
 from embeddings.fingerprint import digest_json
@@ -31,13 +31,14 @@ STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
 _FORM = 0.25  # share of pairs that must register for the product to have a form
-_RELIABLE = 0.75  # share of references that must register with a sibling for "none does" to mean
+_RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 
 
 @dataclass(frozen=True)
 class LeftOut:
     """Raw channel scores of one reference against its siblings; `placed` empty if none registered.
 
+    registered  siblings that registered and whose patches bear it out, of those `compared`
     distance  cosine distance to the nearest sibling's vector
     """
 
@@ -63,8 +64,9 @@ class Profile:
     @property
     def reliable(self) -> bool:
         """Whether a picture that registers with no reference shows something else."""
-        found = sum(entry.registered > 0 for entry in self.left_out)
-        return self.has_form and found >= _RELIABLE * len(self.left_out)
+        compared = sum(entry.compared for entry in self.left_out)
+        registered = sum(entry.registered for entry in self.left_out)
+        return registered >= _RELIABLE * compared and all(e.registered for e in self.left_out)
 
     def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
         """Raw scores by channel, leaving out one reference's."""
@@ -81,12 +83,12 @@ class Profile:
         fitted = {n: fit_null(raw.get(n, []), priors.get(n)) for n in {*raw, *priors}}
         return {name: null for name, null in sorted(fitted.items()) if null is not None}
 
-    def null_scores(self, priors: Mapping[str, Prior]) -> Floats:
-        """(K,) the references' own scores, each under nulls that it had no part in."""
+    def null_scores(self, priors: Mapping[str, Prior], *, kind: EvidenceKind) -> Floats:
+        """The references' own scores, each under nulls that it had no part in."""
         scores = []
         for row, entry in enumerate(self.left_out):
             nulls = self.nulls(priors, without=row)
-            raw = entry.placed if entry.placed and self.has_form else entry.anywhere
+            raw = entry.placed if kind == "placed" else entry.anywhere
             found = [(v - nulls[n].centre) / nulls[n].spread for n, v in raw.items() if n in nulls]
             if found:
                 scores.append(max(found))
@@ -138,7 +140,10 @@ class ProfileStep:
         return LeftOut(
             placed=_scores(placed.comparison.placed),
             anywhere=_scores(free.comparison.anywhere),
-            registered=sum(p.ok for p in placed.alignment.pairings),
+            registered=sum(
+                p.ok and p.reference_id not in placed.comparison.refuted
+                for p in placed.alignment.pairings
+            ),
             compared=len(siblings),
             distance=1 - max(float(s.vector @ one.vector) for s in siblings),
         )

@@ -20,6 +20,7 @@ from embeddings.registration import Matrix, Registration, inverse, transform
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
+EvidenceKind = Literal["placed", "anywhere"]
 
 
 @dataclass(frozen=True)
@@ -212,17 +213,24 @@ class Comparison:
     anywhere  channels that don't: the evidence where `placed` is empty
     product   (H, W) bool: cells of the product, from aligned references or the foreground
     coverage  share of the aligned references' product that the view shows; 0 if none is aligned
+    refuted   references whose alignment the patches don't bear out
     """
 
     placed: tuple[Channel, ...]
     anywhere: tuple[Channel, ...]
     product: Mask
     coverage: float
+    refuted: tuple[str, ...] = ()
 
     @property
     def channels(self) -> tuple[Channel, ...]:
         """The evidence that counts."""
         return self.placed or self.anywhere
+
+    @property
+    def kind(self) -> EvidenceKind:
+        """Which of the two it is: their scores have nulls of their own."""
+        return "placed" if self.placed else "anywhere"
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,12 @@ _MOST_FINDINGS = 20
 
 @dataclass(frozen=True)
 class Prior:
-    """What the same channel does on other products: mean of their centres, pooled spread."""
+    """What the same channel does on other products: mean and spread of their centres (`between`),
+    pooled spread within one."""
 
     centre: float
     spread: float
+    between: float
 
 
 def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
@@ -44,7 +46,7 @@ def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
     """
     found = np.asarray([v for v in values if math.isfinite(v)], np.float64)
     if found.size == 0:
-        return Null(prior.centre, prior.spread) if prior else None
+        return Null(prior.centre, math.hypot(prior.spread, prior.between)) if prior else None
     mean, count = float(found.mean()), found.size
     squares = float(((found - mean) ** 2).sum())
     if prior is None:

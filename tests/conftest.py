@@ -197,3 +197,43 @@ def counting() -> type[_Counting]:
 def snapshot() -> Callable[[Path], dict[str, Any]]:
     """(root) -> what every reference of the published build says."""
     return _snapshot
+
+
+SHOP = ("s0-carton-0", "s0-razor-set", "s0-wreck-carton")
+
+
+@pytest.fixture(scope="session")
+def shoot() -> Callable[..., Any]:
+    """(product ID of the studio's seed 0, take, **options of render) -> a photograph of it."""
+    from anomaly.studio import draw_shot, make_products, render
+
+    products = {product.product_id: product for product in make_products(seed=0)}
+
+    def photograph(product_id: str, take: int, **options: Any) -> Any:
+        number = sorted(products).index(product_id)
+        shot = draw_shot(np.random.default_rng([7, number, take]))
+        return render(products[product_id], shot=shot, seed=take, **options)
+
+    return photograph
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory, shoot: Callable[..., Any]) -> Path:
+    """A gallery of three rendered products, 4 references each, real backbone. Never write to it."""
+    from anomaly import build_gallery
+
+    home = tmp_path_factory.mktemp("shop")
+    for product in SHOP:
+        folder = home / "references" / product
+        folder.mkdir(parents=True)
+        for slot in range(4):
+            (folder / f"{slot}.png").write_bytes(_encoded(shoot(product, 100 + slot).image))
+    built = build_gallery(home / "references", home / "gallery")
+    assert built.built.published
+    return home / "gallery"
+
+
+@pytest.fixture
+def shop_copy(shop: Path, tmp_path: Path) -> Path:
+    """A copy of `shop` to be changed."""
+    return Path(shutil.copytree(shop, tmp_path / "shop"))

@@ -63,7 +63,10 @@ def test_every_error_stands_in_the_tree_at_the_top_of_errors(name: str) -> None:
 def test_every_verb_is_in_the_readme_and_has_help() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert set(commands) == {"build", "import", "rebuild", "check", "list", "identify", "doctor"}
+    assert set(commands) == {
+        "build", "import", "rebuild", "check", "list", "identify", "doctor",
+        "inspect", "confirm", "demo",
+    }  # fmt: skip
     for name, command in commands.items():
         assert f"amiss {name}" in readme
         assert command.help

@@ -1,0 +1,36 @@
+"""A folder for people: an overlay per picture and one page for the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from anomaly.overlay import write_overlay
+from anomaly.report import Row, report_row, write_report
+from anomaly.results import Inspection, Unreadable
+from gallery.durable import make_folder
+
+_LONGEST_NAME = 80
+
+
+class BatchReport:
+    """Overlays are written as results come; pictures are not kept in memory. Final."""
+
+    def __init__(self, folder: Path) -> None:
+        make_folder(folder)
+        self._folder = folder
+        self._rows: list[Row] = []
+
+    def add(self, result: Inspection | Unreadable) -> None:
+        """Write the overlay, if there is a picture to draw it from, and remember the row."""
+        if isinstance(result, Inspection) and result.picture is not None:
+            stem = Path(result.image).stem.encode("utf-8", "replace")[:_LONGEST_NAME]
+            name = f"{len(self._rows):04d}-{stem.decode('utf-8', 'ignore')}.png"
+            write_overlay(self._folder / name, result, result.picture)
+        self._rows.append(report_row(result))
+
+    def finish(self, title: str, *, truth: Mapping[str, str] | None = None) -> Path:
+        """Write `report.html` over all results; `truth` says what was expected, by image."""
+        path = self._folder / "report.html"
+        write_report(path, self._rows, title=title, truth=truth)
+        return path

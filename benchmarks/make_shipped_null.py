@@ -1,0 +1,127 @@
+"""Makes `anomaly/shipped_null.json`: what pristine pictures score when nothing else is known.
+
+    python -m benchmarks.make_shipped_null          # 10 minutes on 2 cores
+    python -m benchmarks.make_shipped_null --quick  # 1 minute; prints, writes nothing
+
+Renders pristine products with 1 to 6 references each, on trays and belts, and examines further
+pristine photographs of them. Every second product is turned freely; only the others tell what
+content without place says: printed products that turn are not what it is used for. Run it again
+whenever the scoring's fingerprint changes; the demo's
+and the tests' products have other seeds. No real photograph and no damage is involved.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+import anomaly
+from anomaly.nulls import SHIPPED, comparable_fields, pooled_priors
+from anomaly.pipeline import SCORING, examine
+from anomaly.profile import Profile, nearest
+from anomaly.results import EvidenceKind
+from anomaly.score import Prior
+from anomaly.studio import Product, make_products
+from benchmarks.machine import machine
+from benchmarks.rendered import as_query, as_references, shooter
+from embeddings import Embedder, open_embedder
+from gallery.describe import RECORD_CODEC
+
+_FIRST_SEED = 1000  # the demo draws seed 0
+_COUNTS = (4, 2, 4, 4, 1, 3, 4, 6, 3)  # references per product, in turn
+_QUERIES = 3
+Raw = dict[EvidenceKind, dict[str, float]]
+
+
+def main() -> None:
+    warnings.simplefilter("error")
+    dozens = 1 if "--quick" in sys.argv else 12
+    embedder = open_embedder(device="cpu")
+    products = [p for s in range(dozens) for p in make_products(seed=_FIRST_SEED + s)]
+    found = []
+    for number, product in enumerate(products):
+        found.append(_examined(product, number, embedder))
+        print(f"\r{number + 1}/{len(products)}", end="", file=sys.stderr, flush=True)
+    upright = [profile for profile, _ in found[::2]]
+    priors = pooled_priors([profile for profile, _ in found])
+    priors |= {n: p for n, p in pooled_priors(upright).items() if n in ("anywhere", "absent")}
+    scores: dict[EvidenceKind, list[float]] = {"placed": [], "anywhere": []}
+    for number, (profile, queries) in enumerate(found):
+        for raw in queries:
+            for kind, channels in raw.items():
+                if kind == "anywhere" and number % 2:
+                    continue
+                scores[kind].append(_score(channels, profile, priors))
+    _report(scores, priors)
+    if dozens > 1:
+        _write(embedder, scores, priors, len(products))
+
+
+def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profile, list[Raw]]:
+    """A product's profile, and the raw scores of pristine queries by kind of evidence."""
+    background = "belt" if number % 3 == 2 else "tray"
+    most_deg = 180.0 if number % 2 else 12.0
+    shoot = shooter(product, seed=number, background=background, max_angle_deg=most_deg)
+    count = _COUNTS[number % len(_COUNTS)]
+    rendered = as_references(product.product_id, [shoot() for _ in range(count)], embedder=embedder)
+    queries: list[Raw] = []
+    for _ in range(_QUERIES):
+        image = shoot().image
+        vector = embedder.embed([image])[0].vector
+        references = nearest(vector, rendered.references)
+        raw: Raw = {}
+        for placed in (True, False):
+            query = as_query(image)
+            comparison = examine(query, references, embedder=embedder, placed=placed).comparison
+            raw[comparison.kind] = {c.name: c.score for c in comparison.channels}
+        queries.append(raw)
+    return rendered.profile, queries
+
+
+def _score(channels: dict[str, float], profile: Profile, priors: dict[str, Prior]) -> float:
+    nulls = profile.nulls(priors)
+    return max((v - nulls[n].centre) / nulls[n].spread for n, v in channels.items())
+
+
+def _report(scores: dict[EvidenceKind, list[float]], priors: dict[str, Prior]) -> None:
+    for name, prior in priors.items():
+        print(f"\n{name}: {asdict(prior)}", end="")
+    for kind, values in scores.items():
+        levels = np.quantile(values, [0.5, 0.9, 0.99, 1.0]).round(2).tolist()
+        print(f"\n{kind}: {len(values)} scores, median, 90 %, 99 %, highest: {levels}", end="")
+    print()
+
+
+def _write(
+    embedder: Embedder,
+    scores: dict[EvidenceKind, list[float]],
+    priors: dict[str, Prior],
+    products: int,
+) -> None:
+    value = {
+        "format": 1,
+        "made": {"command": "python -m benchmarks.make_shipped_null", "products": products}
+        | machine(),
+        "scoring": SCORING.digest,
+        "embedding": comparable_fields(embedder.fingerprint(codec=RECORD_CODEC)),
+        "priors": {
+            name: {key: float(f"{number:.5g}") for key, number in asdict(prior).items()}
+            for name, prior in priors.items()
+        },
+        "scores": {
+            kind: sorted(float(f"{number:.4g}") for number in values)
+            for kind, values in scores.items()
+        },
+    }
+    path = Path(anomaly.__file__).parent / SHIPPED
+    path.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
+    print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()
