@@ -41,7 +41,8 @@ def calibrate(score: float, sources: Sequence[NullScores], *, budget: float) -> 
     ordered = np.sort(np.asarray(chosen.scores, np.float64))[::-1]
     count = len(ordered)
     p_value = (1 + int((ordered >= score).sum())) / (count + 1)
-    allowed = max(0, math.floor(budget * (count + 1) + 1e-9) - 1)  # pristine scores above it
+    # Pristine scores that may lie above the threshold.
+    allowed = min(max(0, math.floor(budget * (count + 1) + 1e-9) - 1), count - 1)
     threshold = float(ordered[allowed])
     calibration = Calibration(chosen.source, count, chosen.attainable)
     return Calibrated(p_value, threshold, score > threshold, bool(able), calibration)

@@ -16,7 +16,7 @@ import numpy as np
 
 from anomaly.pipeline import SCORING, Query, examine
 from anomaly.results import Channel, EvidenceKind, Null
-from anomaly.score import Prior, fit_null
+from anomaly.score import Prior, combine, fit_null
 from embeddings.embedder import Embedder, Embedding
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import Foreground
@@ -38,7 +38,7 @@ _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to sa
 class LeftOut:
     """Raw channel scores of one reference against its siblings; `placed` empty if none registered.
 
-    registered  siblings that registered and whose patches bear it out, of those `compared`
+    registered  siblings that registered, unless the patches refute it, of those `compared`
     distance  cosine distance to the nearest sibling's vector
     """
 
@@ -91,7 +91,7 @@ class Profile:
             raw = entry.placed if kind == "placed" else entry.anywhere
             found = [(v - nulls[n].centre) / nulls[n].spread for n, v in raw.items() if n in nulls]
             if found:
-                scores.append(max(found))
+                scores.append(combine(found))
         return np.asarray(scores, np.float32)
 
 

@@ -2,14 +2,14 @@
 
 Every channel is studentised by what it gives on the product's own pristine pictures, so channels
 of different kinds, and products of different gloss, speak in one unit: spreads above pristine.
-The score is that of the loudest channel. No channel is known here by name, except where a region
+Their scores add up like the sides of a box. No channel is known here by name, except where a region
 is named after what fired.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -25,6 +25,7 @@ _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 8.0  # and its spread: a handful of scores says little about theirs
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
+_CLEAR = 1 / 3  # share of the threshold from which a region's mean evidence names it
 _MOST_FINDINGS = 20
 
 
@@ -39,7 +40,7 @@ class Prior:
 
 
 def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
-    """Centre and spread of raw scores, drawn towards a prior as far as there are few of them.
+    """Centre and predictive spread of raw scores, drawn towards a prior as far as they are few.
 
     None when there is neither a value nor a prior. Conjugate estimates of mean and variance with
     pseudo-counts (Gelman et al., Bayesian Data Analysis, section 3.3), without the shift term.
@@ -54,7 +55,8 @@ def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
         return Null(mean, max(spread, _SMALLEST * abs(mean), 1e-6))
     centre = (count * mean + _MEAN_WEIGHT * prior.centre) / (count + _MEAN_WEIGHT)
     variance = (squares + _SPREAD_WEIGHT * prior.spread**2) / (count - 1 + _SPREAD_WEIGHT)
-    return Null(centre, math.sqrt(variance))
+    # A new picture differs from the centre by its own spread and by the centre's error.
+    return Null(centre, math.sqrt(variance * (1 + 1 / (count + _MEAN_WEIGHT))))
 
 
 def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
@@ -74,7 +76,17 @@ def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
     if not scores:
         return Scored(math.nan, np.zeros((0, 0), np.float32), {})
     heat = _highest(maps) if maps else np.zeros((0, 0), np.float32)
-    return Scored(max(scores.values()), heat, scores)
+    return Scored(combine(scores.values()), heat, scores)
+
+
+def combine(scores: Iterable[float]) -> float:
+    """One score of several: the length of what lies above pristine, or the highest if nothing does.
+
+    Several channels that are each a little loud count for more than one; silence cancels nothing.
+    """
+    values = list(scores)
+    loud = math.sqrt(sum(max(0.0, value) ** 2 for value in values))
+    return loud or max(values)
 
 
 def regions(
@@ -91,10 +103,12 @@ def regions(
     from skimage import filters, measure  # slow to import, and only needed here
 
     heat = np.nan_to_num(scored.heat, nan=-np.inf, neginf=-np.inf)
-    peak = min(threshold, float(heat.max())) if heat.size else threshold
+    mapped = [scored.by_channel.get(c.name, -math.inf) for c in comparison.channels if c.has_place]
     found = []
-    if heat.size and scored.score > threshold and math.isfinite(peak):
-        marked = filters.apply_hysteresis_threshold(heat, _LOW * peak, peak - 1e-9)
+    if max(mapped, default=-math.inf) > threshold:
+        # A mean of float32 cells can lie above the highest of them by a rounding.
+        peak = np.nextafter(np.float32(min(threshold, heat.max())), np.float32(-np.inf))
+        marked = filters.apply_hysteresis_threshold(heat, _LOW * peak, peak)
         labels = measure.label(marked, connectivity=2)
         evidence = _evidence(comparison, nulls, heat.shape)
         for number in range(1, int(labels.max()) + 1):
@@ -143,8 +157,8 @@ def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence, threshold: f
         return "spill"
     if not comparison.placed:
         return "changed"
-    novel = float(evidence.novel[cells].mean()) > 0.5 * threshold
-    gone = float(evidence.gone[cells].mean()) > 0.5 * threshold
+    novel = float(evidence.novel[cells].mean()) > _CLEAR * threshold
+    gone = float(evidence.gone[cells].mean()) > _CLEAR * threshold
     if gone and not novel:
         return "missing"
     return "added" if novel and not gone else "changed"

@@ -49,7 +49,7 @@ def as_references(
         found = describe(photograph.image, embedder)
         references.append(from_record(to_record(row, found), found.vector))
         pictures[references[-1].reference_id] = _png(photograph.image)
-    step = ProfileStep(embedder, pictures.__getitem__, threads=2)
+    step = ProfileStep(embedder, pictures.__getitem__)
     return Rendered(references, read_profile(step(references)))
 
 

@@ -35,6 +35,13 @@ def _renew_lock() -> None:
 os.register_at_fork(after_in_child=_renew_lock)
 
 
+def limit_threads(count: int) -> None:
+    """Let FAISS search with `count` threads from now on, in the whole process."""
+    import faiss
+
+    faiss.omp_set_num_threads(count)
+
+
 @dataclass(frozen=True)
 class Neighbours:
     """`keys`: (K,) int64 reference keys, nearest first. `cosine`: (K,) float32."""

@@ -94,7 +94,13 @@ def aligned(reference: Reference, image: np.ndarray, mask: np.ndarray | None = N
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize(
     ("turn", "scale", "shift"),
-    [(0, 1, (0, 0)), (0, 1, (40, -30)), (25, 1, (10, 5)), (-140, 1.2, (0, 0)), (90, 0.75, (-50, 9))],
+    [
+        (0, 1, (0, 0)),
+        (0, 1, (40, -30)),
+        (25, 1, (10, 5)),
+        (-140, 1.2, (0, 0)),
+        (90, 0.75, (-50, 9)),
+    ],
 )
 def test_a_known_similarity_is_recovered(turn, scale, shift, trusted: bool) -> None:
     image, mask = scene()
@@ -156,6 +162,7 @@ def test_the_centre_is_that_of_the_product_where_its_mask_is_trusted() -> None:
     # The stored mask has the working size: 64 px of 320, so 5 px to a cell.
     found = aligned(reference_of(image, mask), image)
     assert found.centre_xy == pytest.approx(CENTRE, abs=2.5)
+    image, mask = scene(at=(20, 30))
     doubtful = replace(reference_of(image), foreground=Foreground(mask, 0.4, "estimated"))
     assert aligned(doubtful, image).centre_xy == ((320 - 1) / 2, (240 - 1) / 2)
 

@@ -14,9 +14,7 @@ from embeddings.patches import PatchGrid, PatchLayer
 
 NAN = math.nan
 UNIT = Null(0.0, 1.0)
-NULLS = {
-    name: UNIT for name in ("product", "surroundings", "missing", "anywhere", "absent")
-}  # fmt: skip
+NULLS = dict.fromkeys(("product", "surroundings", "missing", "anywhere", "absent"), UNIT)
 
 
 # Nulls
@@ -35,10 +33,11 @@ def test_a_single_value_or_equal_ones_have_a_spread_all_the_same() -> None:
 
 
 def test_with_a_prior_the_null_is_drawn_towards_it() -> None:
-    # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 8.
+    # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 8; a new
+    # picture differs by that and by the mean's own error, which is that of 4 values.
     null = fit_null([1.0, 2.0, 6.0], Prior(centre=11.0, spread=0.5, between=3.0))
     assert null.centre == pytest.approx((9 + 11) / 4)
-    assert null.spread == pytest.approx(math.sqrt((14 + 8 * 0.25) / 10))
+    assert null.spread == pytest.approx(math.sqrt((14 + 8 * 0.25) / 10 * (1 + 1 / 4)))
 
 
 def test_the_more_values_the_less_the_prior_says() -> None:
@@ -280,6 +279,13 @@ def test_what_never_passes_the_threshold_is_no_region_of_its_own() -> None:
 @pytest.mark.parametrize("threshold", [10.0, 11.0])
 def test_at_or_below_the_threshold_there_is_no_region(threshold: float) -> None:
     assert found(comparison_of(product=cells(ROWS, COLUMNS)), threshold=threshold) == ()
+
+
+def test_a_single_hot_cell_under_a_usual_score_is_no_region() -> None:
+    """The score is a mean of the highest cells: only where that is suspicious, cells are."""
+    comparison = comparison_of(product=cells(ROWS, COLUMNS))
+    usual = tuple(replace(one, score=3.0) for one in comparison.placed)
+    assert found(replace(comparison, placed=usual)) == ()
 
 
 def test_a_score_beyond_the_threshold_by_less_than_float32_knows_still_has_a_region() -> None:
