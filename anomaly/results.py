@@ -204,10 +204,6 @@ class Channel:
     score: float
     valid_fraction: float
 
-    @property
-    def has_place(self) -> bool:
-        return self.map is not None
-
 
 @dataclass(frozen=True)
 class Comparison:

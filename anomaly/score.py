@@ -75,7 +75,7 @@ def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
             maps.append((channel.map - null.centre) / null.spread)
     if not scores:
         return Scored(math.nan, np.zeros((0, 0), np.float32), {})
-    heat = _highest(maps) if maps else np.zeros((0, 0), np.float32)
+    heat = _together(maps) if maps else np.zeros((0, 0), np.float32)
     return Scored(combine(scores.values()), heat, scores)
 
 
@@ -103,10 +103,10 @@ def regions(
     from skimage import filters, measure  # slow to import, and only needed here
 
     heat = np.nan_to_num(scored.heat, nan=-np.inf, neginf=-np.inf)
-    mapped = [scored.by_channel.get(c.name, -math.inf) for c in comparison.channels if c.has_place]
     found = []
-    if max(mapped, default=-math.inf) > threshold:
-        # A mean of float32 cells can lie above the highest of them by a rounding.
+    # Channels that fire in different places add up to a score that no cell has: then the highest
+    # cell leads, unless it is quiet, as when only what has no place fired.
+    if scored.score > threshold and heat.size and heat.max() > _LOW * threshold:
         peak = np.nextafter(np.float32(min(threshold, heat.max())), np.float32(-np.inf))
         marked = filters.apply_hysteresis_threshold(heat, _LOW * peak, peak)
         labels = measure.label(marked, connectivity=2)
@@ -123,11 +123,12 @@ def regions(
     return tuple(found[:_MOST_FINDINGS])
 
 
-def _highest(maps: Sequence[Floats]) -> Floats:
-    """Cell by cell the highest of several maps, NaN only where none was measured."""
+def _together(maps: Sequence[Floats]) -> Floats:
+    """`combine`, cell by cell; NaN only where none was measured."""
     stack = np.stack(maps)
     best = np.where(np.isfinite(stack), stack, -np.inf).max(axis=0)
-    return np.where(np.isfinite(best), best, np.nan).astype(np.float32)
+    loud = np.sqrt((np.maximum(np.nan_to_num(stack, nan=0.0), 0.0) ** 2).sum(axis=0))
+    return np.where(np.isfinite(best), np.where(loud > 0, loud, best), np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)

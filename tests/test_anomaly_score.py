@@ -70,11 +70,13 @@ def channel(name: str, value: float, cells: list[list[float]] | None = None) -> 
     return Channel(name, found, value, 1.0)
 
 
-def test_each_channel_counts_in_its_own_spreads_and_the_loudest_is_heard() -> None:
+def test_each_channel_counts_in_its_own_spreads_and_loud_ones_add_up() -> None:
     channels = [channel("product", 5.0), channel("missing", 30.0)]
     scored = score(channels, {"product": Null(1.0, 0.5), "missing": Null(20.0, 4.0)})
     assert scored.by_channel == {"product": pytest.approx(8.0), "missing": pytest.approx(2.5)}
-    assert scored.score == pytest.approx(8.0)
+    assert scored.score == pytest.approx(math.hypot(8.0, 2.5))
+    quiet = score(channels, {"product": Null(7.0, 0.5), "missing": Null(40.0, 4.0)})
+    assert quiet.score == pytest.approx(-2.5)  # the highest, where nothing lies above pristine
 
 
 @pytest.mark.parametrize("name", ["product", "missing"])
@@ -89,7 +91,7 @@ def test_more_in_any_channel_never_scores_less(name: str) -> None:
     assert last >= 10
 
 
-def test_the_heat_is_the_highest_channel_cell_by_cell() -> None:
+def test_the_heat_adds_up_cell_by_cell() -> None:
     channels = [
         channel("product", 5.0, [[2.0, NAN, NAN], [3.0, 1.0, 5.0]]),
         channel("missing", 5.0, [[8.0, 6.0, NAN], [2.0, NAN, 4.0]]),
@@ -98,7 +100,8 @@ def test_the_heat_is_the_highest_channel_cell_by_cell() -> None:
     nulls = {"product": Null(1.0, 0.5), "missing": Null(2.0, 2.0), "absent": UNIT}
     scored = score(channels, nulls)
     # product: [2, -, -], [4, 0, 8]; missing: [3, 2, -], [0, -, 1]
-    np.testing.assert_allclose(scored.heat, [[3, 2, NAN], [4, 0, 8]], atol=1e-6)
+    expected = [[math.hypot(2, 3), 2, NAN], [4, 0, math.hypot(8, 1)]]
+    np.testing.assert_allclose(scored.heat, expected, atol=1e-6)
     assert scored.heat.dtype == np.float32
 
 
@@ -284,7 +287,7 @@ def test_at_or_below_the_threshold_there_is_no_region(threshold: float) -> None:
 def test_a_single_hot_cell_under_a_usual_score_is_no_region() -> None:
     """The score is a mean of the highest cells: only where that is suspicious, cells are."""
     comparison = comparison_of(product=cells(ROWS, COLUMNS))
-    usual = tuple(replace(one, score=3.0) for one in comparison.placed)
+    usual = tuple(replace(one, score=2.0) for one in comparison.placed)
     assert found(replace(comparison, placed=usual)) == ()
 
 
@@ -302,7 +305,7 @@ def test_a_score_beyond_the_threshold_by_less_than_float32_knows_still_has_a_reg
     assert one.reference_id is None
 
 
-@pytest.mark.parametrize("quiet", [0.0, 0.001, 3.5])
+@pytest.mark.parametrize("quiet", [0.0, 0.001, 2.3])
 def test_what_is_absent_lends_its_score_to_no_quiet_place(quiet: float) -> None:
     free = comparison_of(anywhere=cells(ROWS, COLUMNS, quiet)).anywhere
     comparison = replace(comparison_of(), placed=(), anywhere=(*free, channel("absent", 6.0)))
