@@ -1,11 +1,12 @@
 """Stage 2: what do the references not explain in the query, and what of them is not there?
 
 Forward: query patches that no pristine view explains (minimum over references). Backward: patches
-of the product that have no counterpart in the query (median over the references that cover the
-place: one odd reference is no consensus). Each direction has a local answer, where the aligned
-reference is searched within a window, and a global one, where place doesn't count. The per-patch
-sum of local and global distance finds more than either; minimum and window as in position-bound
-matching (RAD, arXiv 2601.22763) but after aligning the product.
+of the product that have no counterpart in the query (minimum as well: what is missing is missing
+against every reference, and a single one that is aligned a little off says nothing). Each
+direction has a local answer, where the aligned reference is searched within a window, and a global
+one, where place doesn't count. The per-patch sum of local and global distance finds more than
+either; minimum and window as in position-bound matching (RAD, arXiv 2601.22763) but after aligning
+the product.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ def _with_places(
     both = unexplained + np.where(np.isfinite(near), near, unexplained)
     inner = np.where(ring, both, np.nan)
     outer = np.where(ring, np.nan, both)
-    gone = _median(np.stack([p.backward for p in found]))
+    gone = _least(np.stack([p.backward for p in found]))
     coverage = max(p.coverage for p in found)
     placed = (
         Channel("product", inner, top_mean(inner), coverage),
@@ -259,16 +260,6 @@ def _with_places(
 def _least(stack: Floats) -> Floats:
     found = np.where(np.isfinite(stack), stack, np.inf).min(axis=0)
     return np.where(np.isfinite(found), found, np.nan).astype(np.float32)
-
-
-def _median(stack: Floats) -> Floats:
-    """Median over references of what was measured; NaN where none was."""
-    ordered = np.sort(stack, axis=0)  # NaN sorts last
-    count = np.isfinite(stack).sum(axis=0)
-    low, high = np.maximum(count - 1, 0) // 2, count // 2
-    pick = np.minimum(np.stack([low, high]), len(stack) - 1)
-    found = np.take_along_axis(ordered, pick, axis=0).mean(axis=0)
-    return np.where(count > 0, found, np.nan).astype(np.float32)
 
 
 def _own_product(view: View, foreground: Foreground) -> Mask:

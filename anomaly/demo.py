@@ -22,7 +22,7 @@ from anomaly.results import Inspection, Unreadable
 from anomaly.studio import Damage, Product, draw_shot, make_products, render
 from gallery.durable import make_folder, write_file
 
-REFERENCES = 4
+REFERENCES = 6
 _MARK = "made-by-amiss-demo"
 _OF_CARTONS = ("tear", "crush", "hole", "spill", "stain", "tear")
 Progress = Callable[[str, int, int], None]

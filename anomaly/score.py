@@ -23,6 +23,7 @@ from embeddings.registration import inverse
 SCORE_VERSION = 1
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 8.0  # and its spread: a handful of scores says little about theirs
+_NORM = 4
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1 / 3  # share of the threshold from which a region's mean evidence names it
@@ -80,12 +81,13 @@ def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
 
 
 def combine(scores: Iterable[float]) -> float:
-    """One score of several: the length of what lies above pristine, or the highest if nothing does.
+    """One score of several: the 4-norm of what lies above pristine, or the highest if nothing does.
 
-    Several channels that are each a little loud count for more than one; silence cancels nothing.
+    Nearly the loudest one, but channels that are each a little loud count for more than one of
+    them; silence cancels nothing. (The 2-norm adds up the noise of quiet channels, too.)
     """
     values = list(scores)
-    loud = math.sqrt(sum(max(0.0, value) ** 2 for value in values))
+    loud = sum(max(0.0, value) ** _NORM for value in values) ** (1 / _NORM)
     return loud or max(values)
 
 
@@ -127,7 +129,7 @@ def _together(maps: Sequence[Floats]) -> Floats:
     """`combine`, cell by cell; NaN only where none was measured."""
     stack = np.stack(maps)
     best = np.where(np.isfinite(stack), stack, -np.inf).max(axis=0)
-    loud = np.sqrt((np.maximum(np.nan_to_num(stack, nan=0.0), 0.0) ** 2).sum(axis=0))
+    loud = (np.maximum(np.nan_to_num(stack, nan=0.0), 0.0) ** _NORM).sum(axis=0) ** (1 / _NORM)
     return np.where(np.isfinite(best), np.where(loud > 0, loud, best), np.nan).astype(np.float32)
 
 

@@ -151,7 +151,7 @@ def by_hand(view: View, references: list[Reference], shifts: list[tuple[int, int
     for r, c in np.argwhere(on_any):
         ring[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2] = True
     missing, some = np.full(SHAPE, np.nan), np.isfinite(gone).any(axis=0)
-    missing[some] = np.nanmedian(np.stack(gone)[:, some], axis=0)
+    missing[some] = np.nanmin(np.stack(gone)[:, some], axis=0)
     maps = {"anywhere": anywhere, "missing": missing}
     maps["product"] = np.where(ring, both, np.nan)
     maps["surroundings"] = np.where(ring, np.nan, both)
