@@ -21,7 +21,7 @@ from embeddings.registration import Matrix, inverse, transform
 from gallery.describe import Reference
 
 VIEW_VERSION = 1
-_MOST_TURN_DEG = 24.0
+_MOST_TURN_DEG = 20.0
 _MOST_LOG_ZOOM = math.log(1.35)
 
 

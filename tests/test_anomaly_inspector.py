@@ -69,11 +69,10 @@ def test_damage_is_found_where_it_is(inspector: Inspector, shoot: Shoot, kind: s
     assert scores == sorted(scores, reverse=True)
 
 
-def test_a_missing_unit_scores_above_every_pristine_picture(
-    inspector: Inspector, shoot: Shoot
-) -> None:
-    pristine = [inspector.inspect(shoot(SET, t).image, product_id=SET).score for t in range(1, 5)]
-    gone = inspector.inspect(shoot(SET, 5, damage=Damage("missing_unit")).image, product_id=SET)
+def test_a_missing_unit_scores_above_every_pristine_picture(shop: Path, shoot: Shoot) -> None:
+    with Inspector.open(shop, budget=0.1) as opened:
+        pristine = [opened.inspect(shoot(SET, t).image, product_id=SET).score for t in range(1, 5)]
+        gone = opened.inspect(shoot(SET, 5, damage=Damage("missing_unit")).image, product_id=SET)
     assert gone.score is not None
     assert gone.score > max(score for score in pristine if score is not None)
     assert "missing" in {finding.kind for finding in gone.findings}
