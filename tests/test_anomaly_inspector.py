@@ -70,7 +70,7 @@ def test_damage_is_found_where_it_is(inspector: Inspector, shoot: Shoot, kind: s
 
 
 def test_a_missing_unit_scores_above_every_pristine_picture(shop: Path, shoot: Shoot) -> None:
-    with Inspector.open(shop, budget=0.1) as opened:
+    with Inspector.open(shop, budget=0.03) as opened:
         pristine = [opened.inspect(shoot(SET, t).image, product_id=SET).score for t in range(1, 5)]
         gone = opened.inspect(shoot(SET, 5, damage=Damage("missing_unit")).image, product_id=SET)
     assert gone.score is not None
