@@ -23,7 +23,7 @@ from embeddings import Embedder, Pixels, read_image
 from embeddings.embedder import _pad
 from embeddings.images import fit_longest_side
 
-_ROUNDS, _PICTURES = 12, 6
+_ROUNDS, _PICTURES = 6, 5
 _CASES = ("cookies", "carton_top", "rendered carton", "rendered carton, turned")
 
 
