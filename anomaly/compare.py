@@ -94,14 +94,14 @@ def _everywhere(query: Floats, reference: Reference, grid: Floats, view: View) -
 
     rows = torch.from_numpy(query.reshape(-1, query.shape[2]))
     bank = torch.from_numpy(grid.reshape(-1, grid.shape[2]))
-    squared = torch.addmm((bank * bank).sum(dim=1)[None], rows, bank.T, alpha=-2)
-    own = (rows * rows).sum(dim=1)
-    forward = (squared.amin(dim=1) + own).clamp_min(0).sqrt().numpy().reshape(query.shape[:2])
-    squared += own[:, None]
-    shown = torch.from_numpy(view.measured.ravel())
+    product = torch.addmm((bank * bank).sum(dim=1)[None], rows, bank.T, alpha=-2)
+    squared: Floats = product.numpy()  # whose minima are the faster ones
+    own = (rows * rows).sum(dim=1).numpy()
+    forward = np.sqrt(np.maximum(squared.min(axis=1) + own, 0)).reshape(query.shape[:2])
     if not view.measured.any():
         return _Everywhere(forward, float("nan"))
-    gone = squared[shown].amin(dim=0).clamp_min(0).sqrt().numpy()
+    squared += np.where(view.measured.ravel(), own, np.inf)[:, None]
+    gone = np.sqrt(np.maximum(squared.min(axis=0), 0))
     return _Everywhere(forward, top_mean(gone[_product_cells(reference).ravel()]))
 
 
