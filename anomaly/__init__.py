@@ -1,11 +1,21 @@
-"""Query against gallery: inspecting, and making galleries. Importing it loads no network."""
+"""Query against gallery: inspecting, and making galleries.
 
-from anomaly.config import BuildConfig, build_config
-from anomaly.errors import AnomalyError
-from anomaly.inspector import Inspector
-from anomaly.rebuild import NewGallery, build_gallery, embedder_for, import_source, rebuild
-from anomaly.results import Finding, Inspection, Reason, Unreadable
-from anomaly.schema import as_json, load_schema
+Names are imported when they are first asked for: `import anomaly` costs milliseconds and loads no
+network library, and neither does a program that reads results only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anomaly.builder import NewGallery, build_gallery, embedder_for, import_source, rebuild
+    from anomaly.config import BuildConfig, build_config
+    from anomaly.errors import AnomalyError
+    from anomaly.inspector import Inspector
+    from anomaly.results import Finding, Inspection, Reason, Unreadable
+    from anomaly.schema import as_json, load_schema
 
 __all__ = [
     "AnomalyError",
@@ -24,3 +34,25 @@ __all__ = [
     "load_schema",
     "rebuild",
 ]
+
+_HOMES = {
+    "builder": ("NewGallery", "build_gallery", "embedder_for", "import_source", "rebuild"),
+    "config": ("BuildConfig", "build_config"),
+    "errors": ("AnomalyError",),
+    "inspector": ("Inspector",),
+    "results": ("Finding", "Inspection", "Reason", "Unreadable"),
+    "schema": ("as_json", "load_schema"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"anomaly.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

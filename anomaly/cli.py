@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import typer
 
 from anomaly import output
-from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
-from anomaly.config import build_config
-from anomaly.rebuild import (
+from anomaly.builder import (
     build_gallery,
     embedder_for,
     import_source,
     published_settings,
     rebuild,
 )
+from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
+from anomaly.config import build_config
 from embeddings.errors import EmbeddingsError
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import printable, read_image, read_mask

@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 
 from anomaly.batch_report import BatchReport
+from anomaly.builder import build_gallery
 from anomaly.errors import ConfigError
 from anomaly.inspector import Inspector
-from anomaly.rebuild import build_gallery
 from anomaly.results import Inspection, Unreadable
 from anomaly.studio import Damage, Product, draw_shot, make_products, render
 from gallery.durable import make_folder, write_file

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.builder import embedder_for
 from anomaly.config import InspectConfig, inspect_config
 from anomaly.inspection import Request, inspect_picture
 from anomaly.pipeline import StageClock
-from anomaly.rebuild import embedder_for
 from anomaly.results import Inspection, Unreadable
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder

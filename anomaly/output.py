@@ -18,8 +18,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from anomaly.builder import Progress as Told
 from anomaly.errors import AnomalyError, ConfigError, LogError
-from anomaly.rebuild import Progress as Told
 from embeddings.errors import EmbeddingsError
 from gallery.errors import (
     EmptyCatalog,

@@ -40,7 +40,7 @@ Amiss = Callable[..., Run]
 def amiss(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Amiss:
     """Run `amiss WORDS` in this process, on the fake embedder."""
     monkeypatch.setattr(
-        sys.modules["anomaly.rebuild"],
+        sys.modules["anomaly.builder"],
         "open_embedder",
         lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
     )
@@ -347,6 +347,18 @@ def test_importing_anomaly_is_quick_and_loads_no_network_library() -> None:
     assert seconds <= 0.3
 
 
+def test_what_the_package_exports_is_there_whatever_was_imported_first() -> None:
+    program = (
+        "import anomaly.builder, anomaly.cli, anomaly; "
+        "found = {n: getattr(anomaly, n) for n in anomaly.__all__}; "
+        "assert set(found) <= set(dir(anomaly)); "
+        "import types; assert not any(isinstance(v, types.ModuleType) for v in found.values())"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        sys.modules["anomaly"].nothing  # noqa: B018
+
+
 def test_the_readmes_python_runs_as_it_stands(
     source: Path,
     tmp_path: Path,
@@ -356,7 +368,7 @@ def test_the_readmes_python_runs_as_it_stands(
     readme = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
     snippet = readme.partition("```python\n")[2].partition("```")[0]
     monkeypatch.setattr(
-        sys.modules["anomaly.rebuild"],
+        sys.modules["anomaly.builder"],
         "open_embedder",
         lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
     )
@@ -376,7 +388,7 @@ def test_a_build_cut_short_goes_on_with_the_settings_it_was_given(
 ) -> None:
     from gallery import Gallery
 
-    module = sys.modules["anomaly.rebuild"]
+    module = sys.modules["anomaly.builder"]
     real = module.build
 
     def dies(*args: object, **kwargs: object) -> None:
