@@ -16,6 +16,7 @@ from typing import Any
 from anomaly.config import BuildConfig, build_config
 from anomaly.profile import ProfileStep
 from embeddings.embedder import Embedder, open_embedder
+from embeddings.threads import one_blas_thread
 from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
 from gallery.build import BuildReport, build
@@ -173,15 +174,16 @@ def _build(
     catalog = open_catalog(root)
     pictures = functools.partial(read_reference_picture, root)
     profile = ProfileStep(embedder, pictures, threads=settings.threads)
-    report = build(
-        catalog,
-        EmbeddingDescriber(catalog, embedder, threads=settings.threads),
-        config=settings.content(),
-        steps=(profile,) if steps is None else steps,
-        gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
-        full=full,
-        progress=lambda done, total: progress("embed", done, total),
-    )
+    with one_blas_thread:
+        report = build(
+            catalog,
+            EmbeddingDescriber(catalog, embedder, threads=settings.threads),
+            config=settings.content(),
+            steps=(profile,) if steps is None else steps,
+            gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
+            full=full,
+            progress=lambda done, total: progress("embed", done, total),
+        )
     if report.passed and not report.unchanged:
         publish(root, report.build_id, replacing=report.parent)
         report.published = True

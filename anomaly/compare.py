@@ -29,6 +29,7 @@ from gallery.describe import Reference
 COMPARE_VERSION = 1
 _RADIUS = 2  # cells of the window in the aligned reference
 _MOST_UNLIKE = 0.66  # benchmarks/make_shipped_null.py: pristine up to 0.6, other faces from 0.69
+_CHUNK = 588  # query patches per matrix product: a few megabytes of distances
 _ON = 0.5  # share of a cell that must be product for the cell to count as product
 
 
@@ -90,19 +91,37 @@ class _Everywhere:
 
 
 def _everywhere(query: Floats, reference: Reference, grid: Floats, view: View) -> _Everywhere:
-    import torch  # its threads are those of the network: one setting for both
-
-    rows = torch.from_numpy(query.reshape(-1, query.shape[2]))
-    bank = torch.from_numpy(grid.reshape(-1, grid.shape[2]))
-    product = torch.addmm((bank * bank).sum(dim=1)[None], rows, bank.T, alpha=-2)
-    squared: Floats = product.numpy()  # whose minima are the faster ones
-    own = (rows * rows).sum(dim=1).numpy()
-    forward = np.sqrt(np.maximum(squared.min(axis=1) + own, 0)).reshape(query.shape[:2])
+    forward = np.full(view.measured.shape, np.nan, np.float32)
     if not view.measured.any():
         return _Everywhere(forward, float("nan"))
-    squared += np.where(view.measured.ravel(), own, np.inf)[:, None]
-    gone = np.sqrt(np.maximum(squared.min(axis=0), 0))
+    forward[view.measured], gone = _nearest(query[view.measured], grid.reshape(-1, grid.shape[2]))
     return _Everywhere(forward, top_mean(gone[_product_cells(reference).ravel()]))
+
+
+def _nearest(some: Floats, others: Floats) -> tuple[Floats, Floats]:
+    """Distance of each of some (N, D) patches to the nearest of others (M, D), and back.
+
+    One product per chunk gives whole squared distances, [-2a, |a|^2, 1] . [b, 1, |b|^2], small
+    enough to stay in the cache until both minima are taken.
+    """
+    import torch  # its threads are those of the network: one setting for both
+
+    left = torch.from_numpy(np.c_[-2 * some, _squares(some), np.ones(len(some), np.float32)])
+    right = torch.from_numpy(np.c_[others, np.ones(len(others), np.float32), _squares(others)])
+    forward = np.empty(len(some), np.float32)
+    backward = np.full(len(others), np.inf, np.float32)
+    squared = torch.empty(min(_CHUNK, len(some)), len(others))
+    for start in range(0, len(some), _CHUNK):
+        part = slice(start, min(start + _CHUNK, len(some)))
+        chunk = squared[: part.stop - start]
+        torch.mm(left[part], right.T, out=chunk)
+        forward[part] = chunk.amin(dim=1).numpy()
+        np.minimum(backward, chunk.amin(dim=0).numpy(), out=backward)
+    return np.sqrt(np.maximum(forward, 0)), np.sqrt(np.maximum(backward, 0))
+
+
+def _squares(rows: Floats) -> Floats:
+    return np.asarray(np.einsum("nd,nd->n", rows, rows))
 
 
 def _product_cells(reference: Reference) -> Mask:

@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from anomaly.serving import Serving
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
-from embeddings.keypoints import detect_keypoints
+from embeddings.keypoints import Keypoints, detect_keypoints
 from embeddings.patches import Floats
 from embeddings.registration import MIN_INLIERS
 from gallery.describe import Reference
@@ -59,6 +60,7 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
                 "unknown_product", Reason("not_in_gallery", text)))  # fmt: skip
         return _against(request, serving, request.product_id, look, clock)
     look = _embedded(look, serving, clock)
+    look.keypoints()  # on its own clock
     with clock("identify"):
         likely = _recognise(look, serving)
     decision = _stranger(likely, serving)
@@ -79,9 +81,13 @@ def _look(request: Request, clock: StageClock) -> Query:
             if request.mask is not None
             else estimate_foreground(request.pixels)
         )
-    with clock("keypoints"):
-        points = detect_keypoints(request.pixels, mask=request.mask, prefer=ground.mask)
-    return Query(lambda: request.pixels, ground, points)
+
+    @cache
+    def keypoints() -> Keypoints:
+        with clock("keypoints"):
+            return detect_keypoints(request.pixels, mask=request.mask, prefer=ground.mask)
+
+    return Query(lambda: request.pixels, ground, keypoints)
 
 
 def _embedded(query: Query, serving: Serving, clock: StageClock) -> Query:
@@ -124,6 +130,7 @@ def _against(
         budget=request.budget,
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
+        query.keypoints()  # on its own clock
         with clock("recognise"):
             other = _other_product(query, evidence, product_id, summary.inliers, serving)
         facts = replace(facts, other_product=other)
@@ -154,7 +161,7 @@ def _recognise(query: Query, serving: Serving, vector: Floats | None = None) -> 
     return recognise(
         serving.gallery,
         vector if vector is not None else query.embedding.vector,  # type: ignore[union-attr]
-        keypoints=query.keypoints,
+        keypoints=query.keypoints(),
         foreground=query.foreground,
         fingerprint=serving.fingerprint,
     )
@@ -183,7 +190,7 @@ def _other_product(
 
 def _shows_something(query: Query, references: Sequence[Reference]) -> bool:
     """Whether there is more in the picture than an empty tray, as far as references tell."""
-    if query.foreground.confidence >= _SEEN or len(query.keypoints) >= MIN_INLIERS:
+    if query.foreground.confidence >= _SEEN or len(query.keypoints()) >= MIN_INLIERS:
         return True
     return max(len(r.keypoints) for r in references) < 2 * MIN_INLIERS
 

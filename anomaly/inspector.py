@@ -27,7 +27,7 @@ from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
 from embeddings.images import ImageSource, printable, read_image, read_mask
-from embeddings.threads import limit_threads
+from embeddings.threads import limit_threads, one_blas_thread
 from gallery import index
 from gallery.errors import GalleryError
 from gallery.publish import read_current
@@ -107,7 +107,7 @@ class Inspector:
             budget=self._config.budget,
             picture=picture,
         )
-        with self._serving() as serving:
+        with self._serving() as serving, one_blas_thread:
             return inspect_picture(request, serving, clock=clock)
 
     def inspect_many(

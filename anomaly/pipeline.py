@@ -53,11 +53,12 @@ class Query:
     """A picture to be examined. `embedding`: of the picture as given, where there is one already.
 
     pixels: gives the (H, W, 3) uint8 RGB picture; asked only when it must be embedded.
+    keypoints: gives its local features; asked only when it must be aligned.
     """
 
     pixels: Callable[[], Pixels]
     foreground: Foreground
-    keypoints: Keypoints
+    keypoints: Callable[[], Keypoints]
     embedding: Embedding | None = None
 
 
@@ -103,8 +104,9 @@ def examine(
     timed = clock or StageClock()
     alignment = None
     if placed:
+        points = query.keypoints()  # on its own clock
         with timed("align"):
-            alignment = align(query.keypoints, references, foreground=query.foreground)
+            alignment = align(points, references, foreground=query.foreground)
     best = alignment.fitting if alignment else None
     with timed("embed"):
         if best is not None and wants_turning(best):

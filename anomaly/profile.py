@@ -131,7 +131,7 @@ class ProfileStep:
         query = Query(
             lambda: self._pixels(one),
             _full_size(one),
-            one.keypoints,
+            lambda: one.keypoints,
             Embedding(one.vector, one.patches),
         )
         placed = examine(query, siblings, embedder=self._embedder)

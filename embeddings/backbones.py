@@ -131,7 +131,7 @@ class TimmBackbone:
 
     def __init__(self, spec: BackboneSpec, device_class: str, network: Any | None) -> None:
         self._spec, self._device = spec, device_class
-        self._network = network
+        self._network, self._placed = network, False
         self._loading = threading.Lock()
 
     @property
@@ -143,10 +143,13 @@ class TimmBackbone:
         return self._device
 
     def network(self) -> Any:
-        """The torch module, loaded on first use."""
+        """The torch module on its device, loaded on first use."""
         with self._loading:
             if self._network is None:
                 self._network = _load_lite0()
+            if not self._placed:
+                self._network = self._network.to(self._device)
+                self._placed = True
             return self._network
 
     def repeatable(self) -> AbstractContextManager[None]:
@@ -155,7 +158,7 @@ class TimmBackbone:
     def extract(self, batch: Pixels) -> Features:
         import torch
 
-        network = self.network().to(self._device)
+        network = self.network()
         mean = torch.tensor(self._spec.mean, device=self._device)
         std = torch.tensor(self._spec.std, device=self._device)
         with torch.inference_mode(), _exact_float32(self._device):

@@ -159,10 +159,12 @@ def _root_sift(descriptors: NDArray[np.uint8]) -> Floats:
 
 def _best(likeness: Floats) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     """Each row's nearest column, and whether it is clearly nearer than the second."""
-    two = np.argpartition(-likeness, 1, axis=1)[:, :2]
-    values = np.take_along_axis(likeness, two, axis=1)
-    first = np.take_along_axis(two, values.argmax(axis=1)[:, None], axis=1)[:, 0]
-    near, far = 2 - 2 * values.max(axis=1), 2 - 2 * values.min(axis=1)  # squared distances
+    rows = np.arange(len(likeness))
+    first = likeness.argmax(axis=1)
+    best = likeness[rows, first]
+    likeness = likeness.copy()
+    likeness[rows, first] = -np.inf
+    near, far = 2 - 2 * best, 2 - 2 * likeness.max(axis=1)  # squared distances
     return first, np.asarray(near < _RATIO**2 * far, dtype=np.bool_)
 
 
