@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.outline import Outline, compare_outlines, draw_outline
 from anomaly.results import Channel, Comparison, Pairing, View
 from embeddings.foreground import Foreground
 from embeddings.images import Mask
@@ -26,7 +27,7 @@ from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 1
+COMPARE_VERSION = 2
 _RADIUS = 2  # cells of the window in the aligned reference
 _MOST_UNLIKE = 0.66  # benchmarks/make_shipped_null.py: pristine up to 0.6, other faces from 0.69
 _CHUNK = 588  # query patches per matrix product: a few megabytes of distances
@@ -43,8 +44,8 @@ def compare(
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
 
-    `foreground` is the query's, in the picture as given. `product`, `missing` and `surroundings`
-    need an aligned reference, `anywhere` and `absent` don't.
+    `foreground` is the query's, in the picture as given. `product`, `missing`, `surroundings`
+    and `outline` need an aligned reference, `anywhere` and `absent` don't.
     """
     query = view.patches.dense()
     dense = [reference.patches.dense() for reference in references]
@@ -67,7 +68,19 @@ def compare(
     sound = [p for name, p in placed.items() if name not in refuted]
     if not sound:
         return Comparison((), anywhere, _own_product(view, foreground), 0.0, refuted)
-    return _with_places(anywhere, unexplained, sound, view, refuted)
+    pairs = [(r, p) for r, _, p in usable if r.reference_id not in refuted]
+    outline = compare_outlines(foreground, pairs, picture_size=view.picture_size)
+    comparison = _with_places(anywhere, unexplained, sound, view, refuted)
+    if outline is None:
+        return comparison
+    return replace(comparison, placed=(*comparison.placed, _outline_channel(outline, view)))
+
+
+def _outline_channel(outline: Outline, view: View) -> Channel:
+    cells = view.patches.cells_of(transform(view.matrix, outline.points_xy))
+    return Channel(
+        "outline", draw_outline(outline, cells, view.patches.shape), outline.score, outline.share
+    )
 
 
 def top_mean(values: Floats, *, share: float = 0.01) -> float:
@@ -169,10 +182,11 @@ def _in_place(
     if on.any():
         rows, columns = _box(on, _RADIUS)
         moved = warped[:, :-1].reshape(*shape, -1)[rows, columns]
-        near = _windows(
+        near, far = _windows(
             query[rows, columns], moved, on[rows, columns], view.measured[rows, columns]
         )
-        forward[rows, columns], backward[rows, columns] = near
+        forward[rows, columns] = np.where(on[rows, columns], near, np.nan)
+        backward[rows, columns] = far
         strangers = _between_strangers(query[on], warped[:, :-1].reshape(*shape, -1)[on])
         unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
     coverage = _coverage(reference, product, pairing, view)
@@ -257,8 +271,6 @@ def _with_places(
     view: View,
     refuted: tuple[str, ...],
 ) -> Comparison:
-    # Within a window beside the product the distance to it is kept as well: large, but steady, and
-    # it moves when the outline does. Dents of small products show there before anywhere else.
     near = _least(np.stack([p.forward for p in found]))
     product = np.any([p.on for p in found], axis=0)
     ring = np.asarray(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)

@@ -56,7 +56,7 @@ def as_references(
 def as_query(image: Pixels) -> Query:
     """A photograph as the inspector looks at it."""
     ground = estimate_foreground(image)
-    return Query(lambda: image, ground, detect_keypoints(image, prefer=ground.mask))
+    return Query(lambda: image, ground, lambda: detect_keypoints(image, prefer=ground.mask))
 
 
 def _png(image: Pixels) -> bytes:

@@ -1,6 +1,6 @@
 """Which pixels are the product: a mask that was given, or an estimate with a confidence.
 
-The estimate compares each pixel's colour with the colours along each of the four borders (a
+The estimate compares each pixel's colour with the tones along each of the four borders (a
 background prior, as in Wei et al., "Geodesic saliency using background priors", ECCV 2012) and
 splits the distances in two classes (Otsu 1979). Its confidence falls when the classes need much
 tidying, when outlines are ragged, when the "product" runs along the border, or when its area is
@@ -9,6 +9,7 @@ implausible: then callers fall back to the picture's centre.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,10 +20,17 @@ from numpy.typing import NDArray
 from embeddings.errors import MaskError
 from embeddings.images import Mask, Pixels, fit_longest_side
 
-FOREGROUND_VERSION = 1
+FOREGROUND_VERSION = 2
 _WORKING_PX = 160
 _BORDER = 0.06  # width of the border bands, as a share of the picture's sides
 _MIN_SIDE = 8
+_TONES, _ROUNDS = 3, 10  # clusters of colours along a border, rounds of k-means
+_SAMPLE = 400  # pixels of a border, about
+_NOISE = 0.02  # share of a border under which a cluster says nothing
+_ALIKE = 11.3  # squared distance in spreads: 99 % of a tone's own colours lie nearer
+_OTHER = 400.0  # the same, from which a colour is another one in any case
+_CLOSE_PX, _AROUND = 180, 0.15  # the close look: longer side, margin as a share of the product
+_BAND = 0.05  # how far off the coarse outline may be, as a share of the close look
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
 
 
@@ -51,17 +59,73 @@ def estimate_foreground(image: Pixels) -> Foreground:
     if min(height, width) < _MIN_SIDE:
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
     small = fit_longest_side(image, min(_WORKING_PX, max(height, width)))
-    colours = cv2.cvtColor(cv2.GaussianBlur(small, (0, 0), 1.2), cv2.COLOR_RGB2LAB)
-    unlike = _distance_from_borders(colours.astype(np.float32))
+    colours = _lab(small, 1.2)
+    unlike = _unlike(colours, _background(colours))
     if float(unlike.max() - unlike.min()) < 1e-6:
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
     raw = _upper_class(unlike)
     mask = _tidy(raw)
     confidence = _confidence(raw, mask)
-    full = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    if not full.any():
+    if not mask.any():
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
-    return Foreground(full.astype(np.bool_), confidence, "estimated")
+    full = _refined(image, mask) if confidence > 0 else _resized(mask, (height, width))
+    return Foreground(full, confidence, "estimated")
+
+
+def _refined(image: Pixels, coarse: Mask) -> Mask:
+    """The mask with its outline drawn anew in a close look at the product.
+
+    Only pixels near the coarse outline are asked again; parts that the outline cuts off are
+    dropped. Where the close look finds next to nothing or all, the coarse mask stays.
+    """
+    height, width = image.shape[:2]
+    box = _close_up(coarse, (height, width))
+    scale = min(1.0, _CLOSE_PX / max(box[0].stop - box[0].start, box[1].stop - box[1].start))
+    size = tuple(max(_MIN_SIDE, round((s.stop - s.start) * scale)) for s in box)
+    near = cv2.resize(image[box], size[::-1], interpolation=cv2.INTER_AREA)
+    guess = _resized(_resized(coarse, (height, width))[box], size)
+    band = 2 * max(2, round(_BAND * max(size))) + 1
+    core, reach = (
+        cv2.morphologyEx(guess.astype(np.uint8), kind, np.ones((band, band), np.uint8)) > 0
+        for kind in (cv2.MORPH_ERODE, cv2.MORPH_DILATE)
+    )
+    whole = fit_longest_side(image, max(_MIN_SIDE, round(scale * max(height, width))))
+    doubtful = reach & ~core
+    unlike = _unlike(_lab(near, 0.8)[doubtful][None], _background(_lab(whole, 0.8)))
+    raw = core.astype(np.uint8)
+    raw[doubtful] = _upper_class(unlike)[0]
+    fine = _tidy(raw)
+    if not 0.5 <= float(fine.sum()) / max(1, int(guess.sum())) <= 2.0:
+        return _resized(coarse, (height, width))
+    full = np.zeros((height, width), np.bool_)
+    full[box] = _resized(fine, (box[0].stop - box[0].start, box[1].stop - box[1].start))
+    return full
+
+
+def _close_up(coarse: Mask, image_size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the picture that hold the product and a margin."""
+    spans = []
+    for axis, side in ((1, 0), (0, 1)):
+        found = np.flatnonzero(coarse.any(axis=axis))
+        scale = image_size[side] / coarse.shape[side]
+        spans.append((found[0] * scale, (found[-1] + 1) * scale))
+    margin = _AROUND * max(stop - start for start, stop in spans)
+    rows, columns = (
+        slice(max(0, math.floor(start - margin)), min(side, math.ceil(stop + margin)))
+        for (start, stop), side in zip(spans, image_size, strict=True)
+    )
+    return rows, columns
+
+
+def _resized(mask: Mask, size: tuple[int, ...]) -> Mask:
+    return np.asarray(
+        cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    )
+
+
+def _lab(image: Pixels, blur: float) -> NDArray[np.float32]:
+    smooth = cv2.GaussianBlur(image, (0, 0), blur)
+    return np.asarray(cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def _bands(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
@@ -75,16 +139,72 @@ def _bands(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
     ]
 
 
-def _distance_from_borders(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(H, W) log distance to the nearest of the four borders' colour distributions."""
-    distances = []
-    for rows, columns in _bands(colours.shape[:2]):
-        band = colours[rows, columns].reshape(-1, 3)
-        # 3 grey levels of noise keep the distribution of a uniform border finite.
-        spread = np.cov(band, rowvar=False) + 9.0 * np.eye(3)
-        centred = colours - band.mean(axis=0)
-        distances.append(np.einsum("hwc,cd,hwd->hw", centred, np.linalg.inv(spread), centred))
-    return cast(NDArray[np.float32], np.log1p(np.min(distances, axis=0)).astype(np.float32))
+@dataclass(frozen=True)
+class _Tone:
+    """A cluster of colours along one border: its share of the border, mean, and the (3, 3)
+    matrix that makes a unit of its spread in every direction."""
+
+    border: int
+    share: float
+    mean: NDArray[np.float32]
+    whitening: NDArray[np.float32]
+
+    def squared_distance(self, colours: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., 3) colours -> (...) squared Mahalanobis distances."""
+        white = (colours - self.mean) @ self.whitening
+        return cast(NDArray[np.float32], np.einsum("...c,...c->...", white, white))
+
+
+def _unlike(colours: NDArray[np.float32], tones: list[_Tone]) -> NDArray[np.float32]:
+    """(H, W) log distance to the nearest tone of the background.
+
+    Distances from which no pixel is background are all the same, or the two classes would be the
+    loud colours and the rest.
+    """
+    nearest = np.min([tone.squared_distance(colours) for tone in tones], axis=0)
+    return cast(NDArray[np.float32], np.log1p(np.minimum(nearest, np.float32(_OTHER))))
+
+
+def _background(colours: NDArray[np.float32]) -> list[_Tone]:
+    """The tones along the borders, less those of a product that touches one: rare there, and
+    along no other border.
+
+    Several per border: a belt has light links and dark gaps, and one wide distribution of both
+    would hold every colour between them, and white.
+    """
+    tones = [
+        tone
+        for border, (rows, columns) in enumerate(_bands(colours.shape[:2]))
+        for tone in _tones(colours[rows, columns].reshape(-1, 3), border)
+    ]
+    return [
+        tone
+        for tone in tones
+        if tone.share >= 1 / _TONES
+        or any(o.border != tone.border and o.squared_distance(tone.mean) <= _ALIKE for o in tones)
+    ]
+
+
+def _tones(band: NDArray[np.float32], border: int) -> list[_Tone]:
+    """Cluster (N, 3) colours by k-means (Lloyd 1982), from equal parts by lightness."""
+    band = band[:: max(1, len(band) // _SAMPLE)]
+    order = np.argsort(band[:, 0], kind="stable")
+    centres = np.stack([part.mean(axis=0) for part in np.array_split(band[order], _TONES)])
+    for _ in range(_ROUNDS):
+        label = ((centres**2).sum(axis=1) - 2 * band @ centres.T).argmin(axis=1)
+        found = [band[label == i] for i in np.unique(label)]
+        centres = np.stack([part.mean(axis=0) for part in found])
+    return [
+        _Tone(border, len(part) / len(band), part.mean(axis=0), _whitening(part))
+        for part in found
+        if len(part) >= max(2, _NOISE * len(band))
+    ]
+
+
+def _whitening(colours: NDArray[np.float32]) -> NDArray[np.float32]:
+    # 3 grey levels of noise keep the distribution of a uniform border finite.
+    spread = np.cov(colours, rowvar=False) + 9.0 * np.eye(3)
+    return np.asarray(np.linalg.cholesky(np.linalg.inv(spread)), np.float32)
 
 
 def _upper_class(unlike: NDArray[np.float32]) -> NDArray[np.uint8]:

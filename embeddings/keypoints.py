@@ -7,7 +7,7 @@ compared as RootSIFT (Arandjelovic & Zisserman 2012).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 from embeddings.images import Mask, Pixels, fit_longest_side, scale_points
 from embeddings.patches import Floats
 
-KEYPOINTS_VERSION = 1
+KEYPOINTS_VERSION = 2
 MAX_STORED = 500
 DETECTION_PX = 640
+_SCENE_PX = 448  # where the product is searched apart
+_CLOSE = 0.67  # of the picture's longer side: what the part must fit in to be searched apart
+_MARGIN = 0.15  # around the product, as a share of its longer side
 _BUCKETS = 8  # keypoints are drawn evenly from _BUCKETS x _BUCKETS parts of the picture
 
 
@@ -62,11 +65,49 @@ def detect_keypoints(
 
     With `mask` ((H, W) bool) only points on the product are returned. With `prefer`, a guess at the
     same, half of the places go to points on it first: a small product isn't outnumbered by its
-    surroundings, and a wrong guess loses little. The picture is searched at
-    a longest side of 640 px at most; coordinates refer to the picture as given.
+    surroundings, and a wrong guess loses little. Where the product fills a small part of the
+    picture, that part is searched in its own resolution and the whole at 448 px; else the whole at
+    a longest side of 640 px at most. Coordinates refer to the picture as given.
     """
     height, width = image.shape[:2]
-    shrunk = fit_longest_side(image, min(DETECTION_PX, max(height, width)))
+    box = None if prefer is None else _close_up(prefer)
+    if prefer is None or box is None:
+        found = _detect(image, DETECTION_PX)
+        order = _ranked(found, mask)
+        if prefer is not None:
+            on = np.flatnonzero(_on(prefer, found.points_xy[order]))[: limit // 2]
+            order = np.r_[order[on], np.delete(order, on)]
+        return found.take(order[:limit])
+    near = _moved(_detect(image[box], DETECTION_PX), box, (height, width))
+    near = near.take(_ranked(near, mask))
+    first = np.flatnonzero(_on(prefer, near.points_xy))[: limit // 2]
+    far = _detect(image, _SCENE_PX)
+    # A feature that is there twice is its own rival in the ratio test.
+    far = far.take(np.flatnonzero(~_on(prefer, far.points_xy)))
+    return _joined(near.take(first), far.take(_ranked(far, mask)[: limit - len(first)]))
+
+
+def _close_up(guess: Mask) -> tuple[slice, slice] | None:
+    """The part of the picture around a product, or None if a look at the whole is as good."""
+    if not guess.any():
+        return None
+    spans = []
+    for axis in (1, 0):
+        found = np.flatnonzero(guess.any(axis=axis))
+        spans.append((int(found[0]), int(found[-1]) + 1))
+    margin = round(_MARGIN * max(stop - start for start, stop in spans))
+    rows, columns = (
+        slice(max(0, start - margin), min(side, stop + margin))
+        for (start, stop), side in zip(spans, guess.shape, strict=True)
+    )
+    longest = max(rows.stop - rows.start, columns.stop - columns.start)
+    return (rows, columns) if longest <= _CLOSE * max(guess.shape) else None
+
+
+def _detect(image: Pixels, longest_px: int) -> Keypoints:
+    """All SIFT keypoints of a picture searched at `longest_px` at most, strongest first."""
+    height, width = image.shape[:2]
+    shrunk = fit_longest_side(image, min(longest_px, max(height, width)))
     grey = cv2.cvtColor(shrunk, cv2.COLOR_RGB2GRAY)
     # Without precise upscaling OpenCV's points lie a quarter of a pixel off, in x and y.
     found, descriptors = cv2.SIFT_create(enable_precise_upscale=True).detectAndCompute(grey, None)
@@ -81,14 +122,31 @@ def detect_keypoints(
         (height, width),
     )
     response = np.array([k.response for k in found], np.float64)
-    order = np.lexsort((*everything.points_xy.T, everything.angles_deg, -response))
+    return everything.take(np.lexsort((*everything.points_xy.T, everything.angles_deg, -response)))
+
+
+def _ranked(points: Keypoints, mask: Mask | None) -> NDArray[np.intp]:
+    """Rows of strength-sorted points that lie on the product, well spread ones first."""
+    order = np.arange(len(points))
     if mask is not None:
-        order = order[_on(mask, everything.points_xy[order])]
-    order = order[_spread(everything.points_xy[order], (height, width))]
-    if prefer is not None:
-        on = np.flatnonzero(_on(prefer, everything.points_xy[order]))[: limit // 2]
-        order = np.r_[order[on], np.delete(order, on)]
-    return everything.take(order[:limit])
+        order = order[_on(mask, points.points_xy)]
+    return order[_spread(points.points_xy[order], points.image_size)]
+
+
+def _moved(points: Keypoints, box: tuple[slice, slice], image_size: tuple[int, int]) -> Keypoints:
+    """Points of a part of a picture as points of the whole."""
+    corner = np.array([box[1].start, box[0].start], np.float32)
+    return replace(points, points_xy=points.points_xy + corner, image_size=image_size)
+
+
+def _joined(first: Keypoints, second: Keypoints) -> Keypoints:
+    return Keypoints(
+        np.concatenate([first.points_xy, second.points_xy]),
+        np.concatenate([first.sizes_px, second.sizes_px]),
+        np.concatenate([first.angles_deg, second.angles_deg]),
+        np.concatenate([first.descriptors, second.descriptors]),
+        first.image_size,
+    )
 
 
 def empty_keypoints(image_size: tuple[int, int]) -> Keypoints:

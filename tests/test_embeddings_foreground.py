@@ -81,6 +81,27 @@ def test_the_mask_follows_the_picture_when_it_is_turned() -> None:
     assert iou(turned.mask, np.rot90(truth)) > 0.9
 
 
+def belt() -> np.ndarray:
+    """Light links between dark gaps: of both together, white is not far."""
+    picture = np.full((*SIZE, 3), (150, 152, 165), np.float64)
+    for y in range(0, SIZE[0], 40):
+        picture[y : y + 10] = (35, 38, 50)
+        for x in range((y // 40 % 2) * 20, SIZE[1], 40):
+            picture[y : y + 40, x : x + 10] = (35, 38, 50)
+    return picture + np.random.default_rng(3).normal(0, 3, picture.shape)
+
+
+@pytest.mark.parametrize("top", [90, 180], ids=["inside", "at the border"])
+def test_a_white_carton_on_a_belt_is_found_whole(top: int) -> None:
+    picture, truth = belt(), np.zeros(SIZE, np.bool_)
+    truth[top : top + 120, 120:240] = True
+    picture[truth] = (205, 208, 220)
+    picture[top : top + 120, 200:240] = (60, 190, 150)  # the loud part is not all of it
+    found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
+    assert iou(found.mask, truth) > 0.85
+    assert found.confidence > 0.6
+
+
 def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 

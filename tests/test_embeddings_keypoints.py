@@ -157,6 +157,40 @@ def test_a_preferred_region_gets_half_of_the_places_and_no_more() -> None:
     assert len(plain) == len(chosen) == 100
     assert share(plain) < 0.2
     assert 0.5 <= share(chosen) < 0.7
+    wide = np.zeros_like(prefer)
+    wide[20:460, 20:460] = True  # too large to be searched apart: the same points, in another order
     everything = detect_keypoints(image, limit=10_000)
-    reordered = detect_keypoints(image, limit=10_000, prefer=prefer)
+    reordered = detect_keypoints(image, limit=10_000, prefer=wide)
     assert sorted(map(tuple, everything.points_xy)) == sorted(map(tuple, reordered.points_xy))
+
+
+def test_a_small_product_is_searched_in_its_own_resolution() -> None:
+    rng = np.random.default_rng(6)
+    image = np.full((1200, 1600, 3), 120, np.uint8)
+    prefer = np.zeros(image.shape[:2], bool)
+    prefer[500:700, 900:1200] = True
+    fine = np.kron(rng.integers(0, 256, (50, 75, 3)), np.ones((4, 4, 1))).astype(np.uint8)
+    image[500:700, 900:1200] = cv2.GaussianBlur(fine, (0, 0), 1.0)
+    coarse, close = detect_keypoints(image), detect_keypoints(image, prefer=prefer)
+    assert len(close) > 0
+    assert np.median(close.sizes_px) < 0.75 * np.median(coarse.sizes_px)
+    x, y = np.rint(close.points_xy).astype(int).T
+    assert prefer[y, x].sum() >= 250
+    assert close.image_size == (1200, 1600)
+
+
+def test_no_feature_of_a_small_product_is_there_twice() -> None:
+    """It would be its own rival in the ratio test."""
+    image = np.full((480, 640, 3), 200, np.uint8)
+    spots = np.random.default_rng(7).integers(0, 200, (12, 18, 3)).astype(np.uint8)
+    image[160:256, 200:344] = cv2.resize(spots, (144, 96), interpolation=cv2.INTER_CUBIC)
+    prefer = np.zeros(image.shape[:2], bool)
+    prefer[160:256, 200:344] = True
+    found = detect_keypoints(image, prefer=prefer)
+    rows = np.flatnonzero(prefer[tuple(np.rint(found.points_xy[:, ::-1]).astype(int).T)])
+    on = found.take(rows)
+    assert len(on) > 20
+    near = np.linalg.norm(on.points_xy[:, None] - on.points_xy, axis=2) < 1
+    same = np.abs(on.angles_deg[:, None] - on.angles_deg) < 8
+    size = np.abs(np.log(on.sizes_px[:, None] / on.sizes_px)) < 0.3
+    np.testing.assert_array_equal(near & same & size, np.eye(len(on), dtype=bool))
