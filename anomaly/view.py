@@ -21,8 +21,8 @@ from embeddings.registration import Matrix, inverse, transform
 from gallery.describe import Reference
 
 VIEW_VERSION = 1
-_MOST_TURN_DEG = 20.0
-_MOST_LOG_ZOOM = math.log(1.35)
+_MOST_TURN_DEG, _MOST_LOG_ZOOM = 6.0, math.log(1.2)  # seen as it is
+_COMPARABLE_DEG, _COMPARABLE_LOG_ZOOM = 25.0, math.log(1.5)  # said of a reference beside the best
 
 
 def wants_turning(pairing: Pairing) -> bool:
@@ -34,7 +34,7 @@ def comparable(pairing: Pairing, view: View) -> bool:
     """Whether a reference's features hold at the angle and scale under which the view shows it."""
     turn = (pairing.turn_deg + view.turn_deg + 180) % 360 - 180
     zoom = abs(math.log(pairing.zoom * view.zoom))
-    return pairing.ok and abs(turn) <= _MOST_TURN_DEG + 5 and zoom <= 1.5 * _MOST_LOG_ZOOM
+    return pairing.ok and abs(turn) <= _COMPARABLE_DEG and zoom <= _COMPARABLE_LOG_ZOOM
 
 
 def as_it_is(embedding: Embedding) -> View:

@@ -234,9 +234,9 @@ def test_cells_of_a_turned_view_lie_in_the_picture_as_given() -> None:
 @pytest.mark.parametrize(
     ("turn", "zoom", "wanted"),
     [
-        (0, 1, False), (19.9, 1, False), (-19.9, 1, False), (20.1, 1, True), (-20.1, 1, True),
-        (180, 1, True), (0, 1.34, False), (0, 1.36, True), (0, 1 / 1.34, False),
-        (0, 1 / 1.36, True), (19, 1.3, False),
+        (0, 1, False), (5.9, 1, False), (-5.9, 1, False), (6.1, 1, True), (-6.1, 1, True),
+        (180, 1, True), (0, 1.19, False), (0, 1.21, True), (0, 1 / 1.19, False),
+        (0, 1 / 1.36, True), (5, 1.1, False),
     ],
 )  # fmt: skip
 def test_far_turned_or_scaled_pictures_are_turned(turn, zoom, wanted: bool) -> None:
@@ -249,8 +249,8 @@ def test_far_turned_or_scaled_pictures_are_turned(turn, zoom, wanted: bool) -> N
     [
         (0, 1, 0, 1, True), (24, 1, 0, 1, True), (26, 1, 0, 1, False), (-26, 1, 0, 1, False),
         (90, 1, -90, 1, True), (90, 1, -60, 1, False), (175, 1, 170, 1, True),
-        (-175, 1, -170, 1, True), (180, 1, 0, 1, False), (0, 1.55, 0, 1, True),
-        (0, 1.6, 0, 1, False), (0, 1 / 1.6, 0, 1, False), (0, 2, 0, 0.5, True),
+        (-175, 1, -170, 1, True), (180, 1, 0, 1, False), (0, 1.45, 0, 1, True),
+        (0, 1.55, 0, 1, False), (0, 1 / 1.55, 0, 1, False), (0, 2, 0, 0.5, True),
         (0, 2, 0, 0.8, False),
     ],
 )  # fmt: skip
