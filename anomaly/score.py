@@ -26,7 +26,7 @@ _SPREAD_WEIGHT = 8.0  # and its spread: a handful of scores says little about th
 _NORM = 4
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
-_CLEAR = 1 / 3  # share of the threshold from which a region's mean evidence names it
+_CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
 _MOST_FINDINGS = 20
 
 
@@ -115,7 +115,7 @@ def regions(
         evidence = _evidence(comparison, nulls, heat.shape)
         for number in range(1, int(labels.max()) + 1):
             cells = labels == number
-            kind = _kind(cells, comparison, evidence, threshold)
+            kind = _kind(cells, comparison, evidence)
             box, area = _place(cells, view)
             found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))
     absent = scored.by_channel.get("absent", -math.inf)
@@ -153,15 +153,15 @@ def _evidence(
     return _Evidence(maps.get("anywhere", nothing), maps.get("missing", nothing))
 
 
-def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence, threshold: float) -> Kind:
+def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence) -> Kind:
     """spill: outside the product; missing: known content in place of the product's; added: new
     content over nothing that is missed; changed: both."""
     if float(comparison.product[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"
-    novel = float(evidence.novel[cells].mean()) > _CLEAR * threshold
-    gone = float(evidence.gone[cells].mean()) > _CLEAR * threshold
+    novel = float(evidence.novel[cells].mean()) > _CLEAR
+    gone = float(evidence.gone[cells].mean()) > _CLEAR
     if gone and not novel:
         return "missing"
     return "added" if novel and not gone else "changed"
