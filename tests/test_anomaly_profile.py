@@ -32,7 +32,7 @@ from gallery.records import Record, pack, unpack
 EMBEDDER = fake_embedder(size_px=96)
 SIZE = (180, 240)
 POSES = ((0, 1.0, 0, 0), (8, 1.0, 12, -8), (-35, 0.95, -10, 6), (100, 1.05, 0, 5))
-PLACED = {"product", "surroundings", "missing"}
+PLACED = {"product", "surroundings", "missing", "outline"}
 ANYWHERE = {"anywhere", "absent"}
 
 
