@@ -49,7 +49,8 @@ def compare(
     """
     query = view.patches.dense()
     dense = [reference.patches.dense() for reference in references]
-    found = [_everywhere(query, r, d, view) for r, d in zip(references, dense, strict=True)]
+    products = [_product_cells(reference) for reference in references]
+    found = [_everywhere(query, p, d, view) for p, d in zip(products, dense, strict=True)]
     unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
     absent = min(found, key=lambda f: f.absent).absent
     share = float(view.measured.mean())
@@ -58,17 +59,17 @@ def compare(
         Channel("absent", None, absent, 1.0),
     )
     usable = [
-        (reference, grid, pairings[reference.reference_id])
-        for reference, grid in zip(references, dense, strict=True)
+        _Aligned(reference, grid, product, pairings[reference.reference_id])
+        for reference, grid, product in zip(references, dense, products, strict=True)
         if reference.reference_id in pairings
     ]
-    placed = {r.reference_id: _in_place(query, r, grid, p, view) for r, grid, p in usable}
+    placed = {one.reference.reference_id: _in_place(query, one, view) for one in usable}
     # Shared print (a logo, a barcode) registers, too: the patches must bear an alignment out.
     refuted = tuple(name for name, p in placed.items() if p.unlike > _MOST_UNLIKE)
     sound = [p for name, p in placed.items() if name not in refuted]
     if not sound:
         return Comparison((), anywhere, _own_product(view, foreground), 0.0, refuted)
-    pairs = [(r, p) for r, _, p in usable if r.reference_id not in refuted]
+    pairs = [(o.reference, o.pairing) for o in usable if o.reference.reference_id not in refuted]
     outline = compare_outlines(foreground, pairs, picture_size=view.picture_size)
     comparison = _with_places(anywhere, unexplained, sound, view, refuted)
     if outline is None:
@@ -103,12 +104,12 @@ class _Everywhere:
     absent: float
 
 
-def _everywhere(query: Floats, reference: Reference, grid: Floats, view: View) -> _Everywhere:
+def _everywhere(query: Floats, product: Mask, grid: Floats, view: View) -> _Everywhere:
     forward = np.full(view.measured.shape, np.nan, np.float32)
     if not view.measured.any():
         return _Everywhere(forward, float("nan"))
     forward[view.measured], gone = _nearest(query[view.measured], grid.reshape(-1, grid.shape[2]))
-    return _Everywhere(forward, top_mean(gone[_product_cells(reference).ravel()]))
+    return _Everywhere(forward, top_mean(gone[product.ravel()]))
 
 
 def _nearest(some: Floats, others: Floats) -> tuple[Floats, Floats]:
@@ -150,6 +151,16 @@ def _shrunk(mask: Mask, shape: tuple[int, int]) -> Floats:
 
 
 @dataclass(frozen=True)
+class _Aligned:
+    """A reference that registered: its dense grid, its cells on the product, where it lies."""
+
+    reference: Reference
+    grid: Floats
+    product: Mask
+    pairing: Pairing
+
+
+@dataclass(frozen=True)
 class _Placed:
     """One aligned reference on the view's grid; NaN where it says nothing.
 
@@ -166,15 +177,13 @@ class _Placed:
     unlike: float
 
 
-def _in_place(
-    query: Floats, reference: Reference, grid: Floats, pairing: Pairing, view: View
-) -> _Placed:
+def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
+    pairing, product = aligned.pairing, aligned.product
     assert pairing.registration.matrix is not None
     back = inverse(pairing.registration.matrix)
-    places = reference.patches.cells_of(transform(back, view.centres_in_picture()))
+    places = aligned.reference.patches.cells_of(transform(back, view.centres_in_picture()))
     shape = query.shape[:2]
-    product = _product_cells(reference)
-    with_mask = np.concatenate([grid, product[:, :, None].astype(np.float32)], axis=2)
+    with_mask = np.concatenate([aligned.grid, product[:, :, None].astype(np.float32)], axis=2)
     warped, inside = _sample(with_mask, places)
     on = (inside & (warped[:, -1] > _ON)).reshape(shape) & view.measured
     forward = np.full(shape, np.nan, np.float32)
@@ -189,7 +198,7 @@ def _in_place(
         backward[rows, columns] = far
         strangers = _between_strangers(query[on], warped[:, :-1].reshape(*shape, -1)[on])
         unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
-    coverage = _coverage(reference, product, pairing, view)
+    coverage = _coverage(aligned.reference, product, pairing, view)
     return _Placed(forward, backward, on, coverage, unlike)
 
 
