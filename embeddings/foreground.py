@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from embeddings.errors import MaskError
 from embeddings.images import Mask, Pixels, fit_longest_side
 
-FOREGROUND_VERSION = 2
+FOREGROUND_VERSION = 3
 _WORKING_PX = 160
 _BORDER = 0.06  # width of the border bands, as a share of the picture's sides
 _MIN_SIDE = 8
@@ -163,12 +163,10 @@ class _Tone:
     mean: NDArray[np.float32]
     whitening: NDArray[np.float32]
 
-    def squared_distance(self, colours: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(..., 3) colours -> (...) squared Mahalanobis distances."""
-        flat = colours.reshape(-1, 3) - self.mean
-        white = flat @ self.whitening
-        squares = np.einsum("nc,nc->n", white, white)
-        return np.asarray(squares.reshape(colours.shape[:-1]))
+    def squared_distance(self, colour: NDArray[np.float32]) -> float:
+        """Squared Mahalanobis distance of one (3,) colour."""
+        white = (colour - self.mean) @ self.whitening
+        return float(white @ white)
 
 
 def _unlike(colours: NDArray[np.float32], tones: list[_Tone]) -> NDArray[np.float32]:
@@ -177,8 +175,11 @@ def _unlike(colours: NDArray[np.float32], tones: list[_Tone]) -> NDArray[np.floa
     Distances from which no pixel is background are all the same, or the two classes would be the
     loud colours and the rest.
     """
-    nearest = np.min([tone.squared_distance(colours) for tone in tones], axis=0)
-    return cast(NDArray[np.float32], np.log1p(np.minimum(nearest, np.float32(_OTHER))))
+    whitening = np.concatenate([tone.whitening for tone in tones], axis=1)
+    centres = np.concatenate([tone.mean @ tone.whitening for tone in tones])
+    white = (colours.reshape(-1, 3) @ whitening - centres).reshape(-1, len(tones), 3)
+    nearest = np.einsum("ntc,ntc->nt", white, white).min(axis=1).reshape(colours.shape[:-1])
+    return np.asarray(np.log1p(np.minimum(nearest, np.float32(_OTHER))), np.float32)
 
 
 def _background(colours: NDArray[np.float32]) -> list[_Tone]:
@@ -188,11 +189,8 @@ def _background(colours: NDArray[np.float32]) -> list[_Tone]:
     Several per border: a belt has light links and dark gaps, and one wide distribution of both
     would hold every colour between them, and white.
     """
-    tones = [
-        tone
-        for border, (rows, columns) in enumerate(_bands(colours.shape[:2]))
-        for tone in _tones(colours[rows, columns].reshape(-1, 3), border)
-    ]
+    bands = [colours[rows, columns].reshape(-1, 3) for rows, columns in _bands(colours.shape[:2])]
+    tones = _tones([band[:: max(1, len(band) // _SAMPLE)] for band in bands])
     return [
         tone
         for tone in tones
@@ -201,30 +199,30 @@ def _background(colours: NDArray[np.float32]) -> list[_Tone]:
     ]
 
 
-def _tones(band: NDArray[np.float32], border: int) -> list[_Tone]:
-    """Cluster (N, 3) colours by k-means (Lloyd 1982), from equal parts by lightness."""
-    band = band[:: max(1, len(band) // _SAMPLE)]
-    order = np.argsort(band[:, 0], kind="stable")
-    centres = np.stack([_mean(part) for part in np.array_split(band[order], _TONES)])
-    last = np.zeros(0, np.intp)
-    for _ in range(_ROUNDS):
-        label = ((centres**2).sum(axis=1) - 2 * band @ centres.T).argmin(axis=1)
-        if np.array_equal(label, last):
-            break
-        last = label
-        members = [label == i for i in range(len(centres))]
-        found = [np.compress(own, band, axis=0) for own in members if own.any()]
-        centres = np.stack([_mean(part) for part in found])
-    return [
-        _Tone(border, len(part) / len(band), _mean(part), _whitening(part))
-        for part in found
-        if len(part) >= max(2, _NOISE * len(band))
-    ]
+def _tones(bands: list[NDArray[np.float32]]) -> list[_Tone]:
+    """Cluster the (N, 3) colours of each border."""
+    found = []
+    for border, band in enumerate(bands):
+        label = _clustered(band)
+        parts = [band[label == i] for i in range(_TONES)]
+        found += [
+            _Tone(border, len(part) / len(band), part.mean(axis=0), _whitening(part))
+            for part in parts
+            if len(part) >= max(2, _NOISE * len(band))
+        ]
+    return found
 
 
-def _mean(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    # Half the time of `colours.mean(axis=0)`, which is called a hundred times for a picture.
-    return np.asarray(np.add.reduce(colours, axis=0) / np.float32(len(colours)))
+def _clustered(band: NDArray[np.float32]) -> NDArray[np.int32]:
+    """(N,) cluster of each colour, by k-means (Lloyd 1982) from equal parts by lightness."""
+    rank = np.empty(len(band), np.int32)
+    rank[np.argsort(band[:, 0], kind="stable")] = np.arange(len(band))
+    label = (rank * _TONES // len(band))[:, None]
+    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, _ROUNDS, 0.1)
+    _, label, _ = cv2.kmeans(
+        np.ascontiguousarray(band), _TONES, label, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS
+    )
+    return np.asarray(label[:, 0], np.int32)
 
 
 def _whitening(colours: NDArray[np.float32]) -> NDArray[np.float32]:

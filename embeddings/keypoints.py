@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from embeddings.images import Mask, Pixels, fit_longest_side, scale_points
 from embeddings.patches import Floats
 
-KEYPOINTS_VERSION = 2
+KEYPOINTS_VERSION = 3
 MAX_STORED = 500
 DETECTION_PX = 640
-_SCENE_PX = 448  # where the product is searched apart
+_SCENE_PX = 320  # where the product is searched apart: in case the guess is wrong
 _CLOSE = 0.67  # of the picture's longer side: what the part must fit in to be searched apart
 _MARGIN = 0.15  # around the product, as a share of its longer side
 _BUCKETS = 8  # keypoints are drawn evenly from _BUCKETS x _BUCKETS parts of the picture
@@ -66,7 +66,7 @@ def detect_keypoints(
     With `mask` ((H, W) bool) only points on the product are returned. With `prefer`, a guess at the
     same, half of the places go to points on it first: a small product isn't outnumbered by its
     surroundings, and a wrong guess loses little. Where the product fills a small part of the
-    picture, that part is searched in its own resolution and the whole at 448 px; else the whole at
+    picture, that part is searched in its own resolution and the whole at 320 px; else the whole at
     a longest side of 640 px at most. Coordinates refer to the picture as given.
     """
     height, width = image.shape[:2]
