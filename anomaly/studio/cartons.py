@@ -245,7 +245,7 @@ def damaged_looking_carton(rng: np.random.Generator, *, product_id: str) -> Prod
     box = (20, 16, width - 40, int(0.13 * height))
     face = cv2.FONT_HERSHEY_TRIPLEX
     lettering(sheet, title, box=box, ink=(250, 206, 40), face=face)
-    _cracks(rng, sheet, centre=(int(0.7 * width), int(0.1 * height)), reach=150, ink=(20, 18, 22))
+    cracks(rng, sheet, centre=(int(0.7 * width), int(0.1 * height)), reach=150, ink=(20, 18, 22))
     lettering(
         sheet,
         f"{brand.name} THE GAME",
@@ -274,11 +274,11 @@ def _shattered_screen(
     screen[:] = np.broadcast_to(glass, screen.shape).astype(np.uint8)
     tall, wide = screen.shape[:2]
     centre = (int(wide * rng.uniform(0.3, 0.7)), int(tall * rng.uniform(0.3, 0.7)))
-    _cracks(rng, screen, centre=centre, reach=max(tall, wide), ink=(222, 230, 238))
+    cracks(rng, screen, centre=centre, reach=max(tall, wide), ink=(222, 230, 238))
     cv2.circle(screen, centre, 9, (8, 8, 10), -1, cv2.LINE_AA)
 
 
-def _cracks(
+def cracks(
     rng: np.random.Generator, sheet: Colour, *, centre: tuple[int, int], reach: float, ink: RGB
 ) -> None:
     """Jagged rays from a point, joined by broken rings, as in struck glass."""

@@ -19,13 +19,15 @@ class Face:
     """One flat side: `colour` (h, w, 3) uint8 RGB, `alpha` (h, w) float32, 1 on the product.
 
     A set has `units`, one (h, w) bool mask for each unit and its shadow, and `empty`, the
-    (h, w, 3) colour it would have with every unit gone.
+    (h, w, 3) colour it would have with every unit gone. `swaps` are its likes with every unit
+    replaced by another product's, in the same places.
     """
 
     colour: Colour
     alpha: Real
     units: tuple[Mask, ...] = ()
     empty: Colour | None = None
+    swaps: tuple[Face, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,6 +33,7 @@ from anomaly.studio.face import (
 )
 
 _UNIT_SHADOW = (5, 8)  # x and y
+_UNIT_WIDTH = {"razor": 132, "battery": 92}
 _UNIT_WORDS = {"razor": "razors", "battery": "cells AA"}
 
 
@@ -47,16 +48,60 @@ def blister_set(rng: np.random.Generator, *, product_id: str, unit: str, count: 
     places = [(int(25 + pitch * (i + 0.5) - pixels.shape[1] / 2), top + 30) for i in range(count)]
     box = (20, top, width - 40, pixels.shape[0] + 60)
     empty = _blister(_cavities(card, coverage, places), box)
-    full = card
-    for place in places:
-        full = _laid(full, pixels, coverage, place)
-    full = _blister(full, box)
+    full = _filled(card, pixels, coverage, places=places, box=box)
     masks = tuple(_unit_mask(coverage, place, (height, width)) for place in places)
     back = full_face(carton_back(rng, brand, height, width), corner_px=14)
     alpha = rounded_rectangle((height, width), corner_px=22)
     cv2.circle(alpha, (width // 2, 34), 17, 0.0, -1, cv2.LINE_AA)
-    front = Face(full, alpha, masks, empty)
+    # A stream of its own: the set is the same with or without strangers.
+    swaps = _strangers(rng.spawn(1)[0], card, alpha, unit=unit, places=places, box=box)
+    front = Face(full, alpha, masks, empty, swaps)
     return Product(product_id, f"{unit} set", {"front": front, "back": back}, gloss=0.7)
+
+
+def _strangers(
+    rng: np.random.Generator,
+    card: Colour,
+    alpha: Real,
+    *,
+    unit: str,
+    places: list[tuple[int, int]],
+    box: tuple[int, int, int, int],
+) -> tuple[Face, ...]:
+    """The front with units of another brand, and with units of another kind."""
+    faces, own_px = [], _UNIT_WIDTH[unit]
+    for kind in ("razor", "battery"):
+        pixels, coverage = (_razor if kind == "razor" else _battery)(rng, draw_brand(rng))
+        if kind == unit:  # its colour differs as much as its brand
+            pixels = np.ascontiguousarray(pixels[..., ::-1])
+        scale = min(1.0, own_px / coverage.shape[1])
+        if scale < 1:
+            small = (own_px, int(coverage.shape[0] * scale))
+            pixels, coverage = (
+                cv2.resize(layer, small, interpolation=cv2.INTER_AREA)
+                for layer in (pixels, coverage)
+            )
+        shift = (own_px - coverage.shape[1]) // 2
+        moved = [(left + shift, top) for left, top in places]
+        colour = _filled(card, pixels, coverage, places=moved, box=box)
+        shape = (card.shape[0], card.shape[1])
+        faces.append(Face(colour, alpha, tuple(_unit_mask(coverage, at, shape) for at in moved)))
+    return tuple(faces)
+
+
+def _filled(
+    card: Colour,
+    pixels: Colour,
+    coverage: Real,
+    *,
+    places: list[tuple[int, int]],
+    box: tuple[int, int, int, int],
+) -> Colour:
+    """The card with a unit at each place, under the blister in the box."""
+    full = card
+    for place in places:
+        full = _laid(full, pixels, coverage, place)
+    return _blister(full, box)
 
 
 def _card(rng: np.random.Generator, brand: Brand, height: int, width: int, *, words: str) -> Colour:
@@ -76,7 +121,7 @@ def _card(rng: np.random.Generator, brand: Brand, height: int, width: int, *, wo
 
 def _razor(rng: np.random.Generator, brand: Brand) -> tuple[Colour, Real]:
     """A razor's head and handle, (h, w, 3), and its coverage."""
-    height, width = 270, 132
+    height, width = 270, _UNIT_WIDTH["razor"]
     tint = np.array(brand.colours[1], np.float32)
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
     handle = tint * (0.45 + 0.7 * np.exp(-((x + 0.1) ** 2) / 0.02))
@@ -98,7 +143,7 @@ def _razor(rng: np.random.Generator, brand: Brand) -> tuple[Colour, Real]:
 
 def _battery(rng: np.random.Generator, brand: Brand) -> tuple[Colour, Real]:
     """A round cell seen from the side, (h, w, 3), and its coverage."""
-    height, width = 270, 92
+    height, width = 270, _UNIT_WIDTH["battery"]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
     shade = 0.35 + 0.75 * np.sqrt(np.clip(1 - x**2, 0, 1)) + 0.3 * np.exp(-((x + 0.4) ** 2) / 0.02)
     flat = canvas(height, width, (30, 30, 34))

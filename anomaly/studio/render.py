@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -9,9 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.errors import ConfigError
-from anomaly.studio.damage import Damage, damage_face, spill
+from anomaly.studio.breaks import dent, open_flap, padded
+from anomaly.studio.damage import OUTLINE_DAMAGES, Damage, damage_face
 from anomaly.studio.face import Colour, Face, Mask, Product, Real
 from anomaly.studio.fields import fractal_noise, from_point, smooth_noise
+from anomaly.studio.liquids import spill
+from anomaly.studio.nuisance import (
+    Nuisance,
+    cast_shadow,
+    coded,
+    folded,
+    kinds_of,
+    mirrored_lamp,
+)
 from anomaly.studio.scene import Shot, face_to_frame, ground, illumination, project
 
 _OVERSAMPLING = 2
@@ -20,12 +31,17 @@ _SKIN, _DAMAGE, _SENSOR = 1, 2, 3  # one stream each: a damage leaves noise and 
 
 @dataclass(frozen=True, eq=False)
 class Photograph:
-    """`image` (H, W, 3) uint8 RGB, `product_mask` and `damage_mask` (H, W) bool, damage `kind`."""
+    """`image` (H, W, 3) uint8 RGB, `product_mask` and `damage_mask` (H, W) bool, damage `kind`.
+
+    `damage_mask` lies on the product; beside it for a spill; on both, where the product was or
+    is, for damage of the outline. `nuisances` are the kinds of what is no damage.
+    """
 
     image: Colour
     product_mask: Mask
     damage_mask: Mask
     kind: str | None
+    nuisances: tuple[str, ...] = ()
 
 
 def render(
@@ -36,32 +52,73 @@ def render(
     face: str = "front",
     damage: Damage | None = None,
     size: tuple[int, int] = (480, 640),
+    nuisances: Sequence[Nuisance] = (),
 ) -> Photograph:
     """Photograph one face of the product in a (height, width) frame; same seed, same bytes."""
     if face not in product.faces:
         known = ", ".join(sorted(product.faces))
         raise ConfigError(f"face {face!r} of {product.product_id}; expected one of {known}")
-    side = product.faces[face]
+    harmless = kinds_of(nuisances)
+    side, wound, matrix = _prepared(
+        product, product.faces[face], shot, seed, damage, size, harmless
+    )
+    lamp = _glare(product.faces[face], shot, size)
+    colour, alpha, hurt = _projected(side, wound, matrix, size)
+    product_mask = alpha > 0.5
+    damage_mask = hurt > 0.5
+    if damage is None or damage.kind not in OUTLINE_DAMAGES:
+        damage_mask &= product_mask
+    scene = ground(shot, size)
+    if damage is not None and damage.kind == "spill":
+        stream = _damage_stream(damage, seed)
+        scene, damage_mask = spill(stream, scene, product=product_mask, share=damage.share)
+    scene *= _shadow(alpha, shot)[..., None]
+    scene = scene * (1 - alpha[..., None]) + colour
+    scene *= illumination(shot.light, size)
+    if "shadow" in harmless:
+        own = harmless["shadow"]
+        scene *= cast_shadow(own.stream(seed), alpha, strength=own.strength)[..., None]
+    scene += (255 * product.gloss * alpha * lamp)[..., None]
+    if "glare" in harmless:
+        own = harmless["glare"]
+        scene += 255 * mirrored_lamp(own.stream(seed), alpha, strength=own.strength)[..., None]
+    image = _exposed(np.random.default_rng([seed, _SENSOR]), scene, shot)
+    kind = None if damage is None else damage.kind
+    return Photograph(image, product_mask, damage_mask, kind, tuple(harmless))
+
+
+def _prepared(
+    product: Product,
+    side: Face,
+    shot: Shot,
+    seed: int,
+    damage: Damage | None,
+    size: tuple[int, int],
+    harmless: dict[str, Nuisance],
+) -> tuple[Face, Mask, NDArray[np.float64]]:
+    """The face as it lies there, its (h, w) truth, and the homography from it to the frame."""
     wound = np.zeros(side.alpha.shape, np.bool_)
-    on_face = damage is not None and damage.kind != "spill"
-    if damage is not None and on_face:
+    if "lot_code" in harmless:
+        side = coded(harmless["lot_code"].stream(seed), side, product_id=product.product_id)
+    if damage is not None and damage.kind not in (*OUTLINE_DAMAGES, "spill"):
         side, wound = damage_face(_damage_stream(damage, seed), side, damage=damage)
     matrix = face_to_frame(side, shot, size)
     if product.softness > 0:
         side, wound = _crinkled(np.random.default_rng([seed, _SKIN]), side, wound, product.softness)
-    colour, alpha, hurt = _projected(side, wound, matrix, size)
-    product_mask = alpha > 0.5
-    damage_mask = (hurt > 0.5) & product_mask
-    scene = ground(shot, size)
-    if damage is not None and not on_face:
-        stream = _damage_stream(damage, seed)
-        scene, damage_mask = spill(stream, scene, product=product_mask, strength=damage.strength)
-    scene *= _shadow(alpha, shot)[..., None]
-    scene = scene * (1 - alpha[..., None]) + colour
-    scene *= illumination(shot.light, size)
-    scene += (255 * product.gloss * alpha * _glare(matrix, side, shot, size))[..., None]
-    image = _exposed(np.random.default_rng([seed, _SENSOR]), scene, shot)
-    return Photograph(image, product_mask, damage_mask, None if damage is None else damage.kind)
+    if "film_folds" in harmless:
+        own = harmless["film_folds"]
+        side, wound = folded(own.stream(seed), side, wound, strength=own.strength)
+    if damage is None or damage.kind not in OUTLINE_DAMAGES:
+        return side, wound, matrix
+    if damage.kind == "open_flap" and product.kind != "carton":
+        raise ConfigError(f"damage 'open_flap' of a {product.kind}; expected a carton")
+    share = damage.share
+    side, pad = padded(side)
+    shift = np.array([[1, 0, -pad], [0, 1, -pad], [0, 0, 1]], np.float64)
+    breaks = dent if damage.kind == "dent" else open_flap
+    stream = _damage_stream(damage, seed)
+    side, wound = breaks(stream, side, share=share, strength=damage.strength)
+    return side, wound, matrix @ shift
 
 
 def _damage_stream(damage: Damage, seed: int) -> np.random.Generator:
@@ -152,12 +209,12 @@ def _shadow(alpha: Real, shot: Shot) -> Real:
     return factor
 
 
-def _glare(matrix: NDArray[np.float64], face: Face, shot: Shot, size: tuple[int, int]) -> Real:
+def _glare(face: Face, shot: Shot, size: tuple[int, int]) -> Real:
     """(H, W) float32: a weak broad reflection of the lamp on the product."""
     turn = np.deg2rad(shot.light.direction_deg)
     height, width = face.alpha.shape
     point = np.array([[width * (0.5 + 0.3 * np.cos(turn)), height * (0.5 + 0.3 * np.sin(turn))]])
-    at = project(matrix, point)[0]
+    at = project(face_to_frame(face, shot, size), point)[0]
     small = (size[0] // 4, size[1] // 4)
     along, across = from_point(small, (at[0] / 4, at[1] / 4), angle=float(turn))
     spread = 0.045 * min(size)

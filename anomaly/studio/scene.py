@@ -17,7 +17,6 @@ BACKGROUNDS = ("tray", "belt")
 DIFFICULTIES = ("easy", "normal", "hard")
 FILL = 0.66  # a face's longest side over the frame's shorter side, at scale 1
 MARGIN = 0.025  # kept free at each border, as a share of the frame's shorter side
-_CAMERA_DISTANCE = 4.0  # in longest sides of the face
 _TRAY_SEED, _BELT_SEED = 20_011, 20_012
 
 
@@ -33,7 +32,11 @@ class Light:
 
 @dataclass(frozen=True)
 class Shot:
-    """One camera set-up; `centre` is (x, y) as shares of the frame's width and height."""
+    """One camera set-up; `centre` is (x, y) as shares of the frame's width and height.
+
+    `camera_distance` is in longest sides of the face: nearer draws perspective stronger.
+    `overhang` is the share of the product's height and width that may lie outside the frame.
+    """
 
     angle_deg: float = 0.0
     scale: float = 1.0
@@ -46,12 +49,20 @@ class Shot:
     noise_sigma: float = 2.0
     blur_sigma: float = 0.5
     jpeg_quality: int = 92
+    camera_distance: float = 4.0
+    overhang: float = 0.0
 
     def __post_init__(self) -> None:
         if self.background not in BACKGROUNDS:
             raise ConfigError(
                 f"background {self.background!r}; expected one of {', '.join(BACKGROUNDS)}"
             )
+        if not self.camera_distance >= 1:
+            raise ConfigError(
+                f"camera distance {self.camera_distance}; expected at least 1 longest side"
+            )
+        if not 0 <= self.overhang <= 0.9:
+            raise ConfigError(f"overhang {self.overhang}; expected 0 to 0.9 of the product")
 
 
 def draw_shot(
@@ -101,18 +112,20 @@ def face_to_frame(face: Face, shot: Shot, size: tuple[int, int]) -> NDArray[np.f
     tilt_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
     turn = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
     pose = tilt_x @ tilt_y @ turn
-    plane = np.column_stack([pose[:, 0], pose[:, 1], [0, 0, _CAMERA_DISTANCE]])
+    plane = np.column_stack([pose[:, 0], pose[:, 1], [0, 0, shot.camera_distance]])
     onto = np.diag([1 / longest, 1 / longest, 1]) @ np.array(
         [[1, 0, -(width - 1) / 2], [0, 1, -(height - 1) / 2], [0, 0, 1]]
     )
-    seen = np.diag([_CAMERA_DISTANCE, _CAMERA_DISTANCE, 1]) @ plane @ onto
+    seen = np.diag([shot.camera_distance, shot.camera_distance, 1]) @ plane @ onto
     corners = project(seen, np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5)
     low, high = corners.min(axis=0), corners.max(axis=0)
     frame = np.array([size[1], size[0]], np.float64)
     margin = MARGIN * shorter
     zoom = min(shot.scale * FILL * shorter, *((frame - 2 * margin) / (high - low)))
     shift = np.array(shot.centre) * frame - 0.5
-    shift = np.clip(shift, margin - 0.5 - zoom * low, frame - margin - 0.5 - zoom * high)
+    over = shot.overhang * zoom * (high - low)
+    most = frame - margin - 0.5 - zoom * high + over
+    shift = np.clip(shift, margin - 0.5 - zoom * low - over, most)
     placed = np.array([[zoom, 0, shift[0]], [0, zoom, shift[1]], [0, 0, 1]]) @ seen
     matrix: NDArray[np.float64] = placed / placed[2, 2]
     return matrix

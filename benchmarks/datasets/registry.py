@@ -16,6 +16,7 @@ from benchmarks.datasets.mvtec import read_mvtec
 from benchmarks.datasets.pairs import read_pairs
 from benchmarks.datasets.protocol import limit_queries
 from benchmarks.datasets.sample import Split
+from benchmarks.datasets.studio import PARTS, read_studio
 from benchmarks.datasets.visa import read_visa
 
 
@@ -50,6 +51,10 @@ SETS: dict[str, Layout] = {
     "mvtec": Layout(read_mvtec, ("mvtec", "mvtec_anomaly_detection"), "CATEGORY"),
     "visa": Layout(read_visa, ("visa", "VisA", "VisA_20220922"), "OBJECT"),
 }
+# Rendered when read: they need no folder, and their parts are sets of their own.
+RENDERED: dict[str, Read] = dict.fromkeys(
+    ("studio", *(f"studio/{part}" for part in PARTS)), read_studio
+)
 IDENTIFICATION_SETS = ("grocery", "grocery/iconic")
 
 
@@ -58,8 +63,8 @@ def load(
 ) -> list[Split]:
     """The splits of an anomaly set that lies below `root`; nothing is downloaded or decoded.
 
-    name     a key of `SETS`, with a part where it has parts ("mvtec/bottle"), or a folder below
-             `root` that has the layout of `folder`
+    name     a key of `SETS`, with a part where it has parts ("mvtec/bottle"), one of `RENDERED`,
+             or a folder below `root` that has the layout of `folder`
     shots    references of each product, at least 1; at most `Layout.max_shots` are given
     seed     which references (and, in `folder`, which queries); equal seeds give equal splits
     limit    most queries of all splits together: labels, then products in turn, the same queries
@@ -70,6 +75,10 @@ def load(
     if shots < 1:
         raise BadRequest(name, f"{shots} shots; expected 1 reference or more")
     _check_limit(name, limit)
+    if name in RENDERED:
+        own = name.partition("/")[2] or None
+        rendered = RENDERED[name](Path(root), dataset=name, part=own, shots=shots, seed=seed)
+        return limit_queries(rendered, limit)
     home, layout, part = _find(name, Path(root))
     asked = shots if layout.max_shots is None else min(shots, layout.max_shots)
     dataset = name if part is None else name.partition("/")[0]
@@ -105,8 +114,8 @@ def _find(name: str, root: Path) -> tuple[Path, Layout, str | None]:
         if dataset in ("", ".", "..") or part or not (root / dataset / "normal").is_dir():
             raise UnknownSet(
                 name,
-                f"no such set; expected {', '.join(SETS)}, or a folder in {root} that holds "
-                "normal/ and anomalous/",
+                f"no such set; expected {', '.join((*SETS, *RENDERED))}, or a folder in {root} "
+                "that holds normal/ and anomalous/",
             )
         layout = Layout(read_folder, (dataset,))
     if part and not layout.parts:
