@@ -164,6 +164,7 @@ def _figures(rows: list[Record], boxed: bool) -> dict[str, float]:
     score, damaged = [row.score for row in known], [bool(row.damaged) for row in known]
     major = [row.major for row in known]
     counts = [row.boxes for row in rows if row.boxes is not None] if boxed else []
+    cut = [row.cut for row in rows if row.cut is not None]
     ranks = [row.rank for row in rows if row.rank is not None]
     own = {
         "auroc": float(metrics.auroc(score, damaged)),
@@ -172,6 +173,7 @@ def _figures(rows: list[Record], boxed: bool) -> dict[str, float]:
         "recall_at_1_fpr": metrics.recall_at_fpr(score, damaged),
         "recall_at_50_precision": metrics.recall_at_precision(score, damaged),
         "ap_major": metrics.average_precision_major(score, damaged, major),
+        "box_recall_at_half_false": metrics.box_recall(cut),
         "box_recall": metrics.box_recall(counts),
         "false_regions": metrics.false_regions(counts),
         "top1": metrics.top_k(ranks, 1),

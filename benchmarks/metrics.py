@@ -1,6 +1,13 @@
 """The figures that scorers are compared by: of pictures, of pixels, of boxes."""
 
-from benchmarks.metrics_box import BoxCounts, box_recall, count_boxes, false_regions
+from benchmarks.metrics_box import (
+    BoxCounts,
+    Heated,
+    box_recall,
+    count_boxes,
+    cut_heat,
+    false_regions,
+)
 from benchmarks.metrics_image import (
     Difference,
     Run,
@@ -30,6 +37,7 @@ __all__ = [
     "BoxCounts",
     "Difference",
     "HeatView",
+    "Heated",
     "PixelEvidence",
     "Run",
     "Sweep",
@@ -41,6 +49,7 @@ __all__ = [
     "average_precision_major",
     "box_recall",
     "count_boxes",
+    "cut_heat",
     "false_alarm_rate",
     "false_regions",
     "paired_bootstrap",

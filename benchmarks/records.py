@@ -34,7 +34,6 @@ from benchmarks.metrics_pixel import HeatView, PixelEvidence, pixel_evidence
 
 if TYPE_CHECKING:
     from anomaly.scorers import Score
-
     from benchmarks.datasets.sample import Sample, Split
 
 FORMAT = 1
@@ -104,6 +103,7 @@ class Record:
     rank             of the true product among candidates: 1 is the first, 0 not among them;
                      None: nothing was to be identified
     boxes, pixels    None: the picture has no such truth, or the scorer no such answer
+    cut              boxes hit by heat above the set's best threshold (`metrics_box.cut_heat`)
     """
 
     scorer: str
@@ -121,6 +121,7 @@ class Record:
     total_ms: float = 0.0
     rank: int | None = None
     boxes: BoxCounts | None = None
+    cut: BoxCounts | None = None
     pixels: PixelEvidence | None = None
 
     @property
@@ -267,7 +268,8 @@ def _schema() -> Any:
         "seed": whole, "sample_id": text, "damaged": pa.bool_(), "major": pa.bool_(),
         "defect_types": pa.list_(text), "score": real, "timings_ms": pa.map_(text, real),
         "total_ms": real, "rank": whole, "boxes": whole, "boxes_hit": whole, "regions": whole,
-        "false_regions": whole, "pixel_regions": whole, "pixel_bins": whole,
+        "false_regions": whole, "cut": pa.list_(whole, 4), "pixel_regions": whole,
+        "pixel_bins": whole,
         "pixel_counts": pa.binary(), "pixel_edges": pa.binary(),
     }  # fmt: skip
     return pa.schema(list(columns.items()))
@@ -277,6 +279,7 @@ def _as_row(record: Record) -> dict[str, Any]:
     row = {item.name: getattr(record, item.name) for item in dataclasses.fields(record)}
     boxes, pixels = row.pop("boxes"), row.pop("pixels")
     row["set"] = row.pop("dataset")
+    row["cut"] = None if record.cut is None else list(dataclasses.astuple(record.cut))
     row["timings_ms"] = sorted(record.timings_ms.items())
     if boxes is not None:
         row |= {"boxes": boxes.truth, "boxes_hit": boxes.hit}
@@ -295,6 +298,7 @@ def _as_record(row: dict[str, Any], shared: dict[bytes, bytes]) -> Record:
     if counts is not None:
         pixels = PixelEvidence((regions + 1, bins), counts, shared.setdefault(edges, edges))
     row["defect_types"] = tuple(row["defect_types"])
+    row["cut"] = None if row["cut"] is None else BoxCounts(*row["cut"])
     return Record(
         dataset=row.pop("set"), **row, pixels=pixels,
         boxes=None if boxes[0] is None else BoxCounts(*boxes),

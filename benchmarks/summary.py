@@ -22,10 +22,11 @@ HEADS = {
     "auroc": "AUROC", "auroc_by_product": "AUROC by product", "ap": "AP",
     "recall_at_1_fpr": "recall at 1 % FPR", "recall_at_50_precision": "recall at 50 % precision",
     "ap_major": "AP major", "pixel_auroc": "pixel AUROC", "pixel_ap": "pixel AP",
-    "aupro": "AUPRO", "box_recall": "box recall", "false_regions": "false regions",
+    "aupro": "AUPRO", "box_recall_at_half_false": "box recall at 0.5 false",
+    "box_recall": "box recall", "false_regions": "false regions",
     "top1": "top-1", "top5": "top-5",
 }  # fmt: skip
-_LEADING = ("auroc", "box_recall", "top1")
+_LEADING = ("auroc", "box_recall_at_half_false", "box_recall", "top1")
 _DECIMALS = 4
 
 

@@ -12,6 +12,7 @@ from scipy import ndimage
 from sklearn import metrics as sklearn_metrics
 
 from benchmarks.metrics import (
+    Heated,
     HeatView,
     Run,
     area_under_pr,
@@ -22,6 +23,7 @@ from benchmarks.metrics import (
     average_precision_major,
     box_recall,
     count_boxes,
+    cut_heat,
     false_alarm_rate,
     false_regions,
     paired_bootstrap,
@@ -264,6 +266,26 @@ def test_heat_of_cells_lies_over_the_picture_evenly() -> None:
     assert up[0, 5] == 1
     with pytest.raises(ValueError, match="finite or NaN"):
         upsample(np.array([[np.inf]]), (2, 2))
+
+
+def test_heat_is_cut_where_most_boxes_are_hit_within_half_a_false_region() -> None:
+    """Two pictures: boxes at heat 5 and 3, noise at 4 in one and at 2 in four other places."""
+    first, second = np.zeros((10, 20), np.float32), np.zeros((10, 20), np.float32)
+    first[2:4, 2:4], second[6:8, 12:14] = 5, 3
+    first[9, 19] = 4
+    first[0, 19] = first[9, 0] = second[0, 0] = second[0, 19] = 2
+    second[4, 4] = np.nan
+    boxes = [[(20, 20, 40, 40)], [(120, 60, 140, 80)]]
+    pictures = [Heated(h, (100, 200), b) for h, b in zip((first, second), boxes, strict=True)]
+    counts = cut_heat(pictures)
+    assert [(c.truth, c.hit, c.regions, c.false) for c in counts] == [(1, 1, 2, 1), (1, 1, 1, 0)]
+    strict = cut_heat(pictures, most_false=0.0)  # the noise at 4 must go, and the second box
+    assert [c.hit for c in strict] == [1, 0]
+    nothing = Heated(np.full((3, 3), np.nan, np.float32), (30, 30), [(0, 0, 9, 9)])
+    assert [(c.hit, c.regions) for c in cut_heat([nothing])] == [(0, 0)]
+    assert cut_heat([]) == []
+    flat = Heated(np.ones((10, 10), np.float32), (100, 100), [(0, 0, 9, 9)])
+    assert [c.regions for c in cut_heat([flat])] == [0]  # not: everything, and so every box
 
 
 def test_boxes_by_hand() -> None:

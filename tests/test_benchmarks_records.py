@@ -74,7 +74,18 @@ def _masked_split() -> list[Scored]:
 def test_rows_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     rows = (
         *records_of("amiss", SPLIT, _masked_split()),
-        Record("amiss", "ids", "x", 1, 0, "q.jpg", 0.5, rank=0, boxes=BoxCounts(3, 2, 4, 1)),
+        Record(
+            "amiss",
+            "ids",
+            "x",
+            1,
+            0,
+            "q.jpg",
+            0.5,
+            rank=0,
+            boxes=BoxCounts(3, 2, 4, 1),
+            cut=BoxCounts(3, 3, 5, 0),
+        ),
         Record("amiss", "ids", "x", 1, 0, "r.jpg", -math.pi, "pose 90", defect_types=("a", "b")),
     )
     write_records(tmp_path / "deep" / "a.parquet", rows, _provenance())
