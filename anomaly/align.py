@@ -17,10 +17,11 @@ from anomaly.results import Alignment, Pairing
 from embeddings.foreground import Foreground
 from embeddings.images import Mask
 from embeddings.keypoints import Keypoints
+from embeddings.patches import Floats
 from embeddings.registration import Matrix, register, transform
 from gallery.describe import Reference
 
-ALIGN_VERSION = 1
+ALIGN_VERSION = 2
 _TRUSTED = 0.5  # foreground confidence from which features off the product are left out
 _MARGIN = 0.012  # of the longer side: features sit on outlines, too
 
@@ -41,20 +42,28 @@ def align(
 
 def _pair(reference: Reference, query: Keypoints, on_product: Keypoints, trusted: bool) -> Pairing:
     ground = reference.foreground
-    found = register(_on_product(reference.keypoints, ground), on_product)
+    source = _on_product(reference.keypoints, ground)
+    found = register(source, on_product)
     if not found.ok and not (trusted and ground.confidence >= _TRUSTED):
         # A guess at the product may be wrong: then all features speak.
-        found = register(
-            reference.keypoints if ground.confidence < _TRUSTED else
-            _on_product(reference.keypoints, ground),
-            on_product if trusted else query,
-        )  # fmt: skip
+        source = reference.keypoints if ground.confidence < _TRUSTED else source
+        found = register(source, on_product if trusted else query)
     centre = _centre(reference)
     if found.matrix is None:
         return Pairing(reference.reference_id, found, 0.0, 1.0, 1.0, centre)
     turn, scale = _turn_and_scale(found.matrix, centre)
     zoom = scale * max(reference.patches.image_size) / max(query.image_size)
-    return Pairing(reference.reference_id, found, turn, scale, zoom, centre)
+    span = _span(source.points_xy[found.inlier_rows[:, 0]], reference)
+    return Pairing(reference.reference_id, found, turn, scale, zoom, centre, span)
+
+
+def _span(points_xy: Floats, reference: Reference) -> float:
+    """Area of the convex hull of (N, 2) points over that of the reference's product."""
+    if len(points_xy) < 3:
+        return 0.0
+    hull = cv2.contourArea(cv2.convexHull(points_xy.astype(np.float32)))
+    height, width = reference.patches.image_size
+    return float(hull / max(1.0, reference.foreground.mask.mean() * height * width))
 
 
 def _on_product(points: Keypoints, ground: Foreground) -> Keypoints:

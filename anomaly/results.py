@@ -135,6 +135,7 @@ class Pairing:
     scale         query pixels per reference pixel, at the product's centre; 1 when it failed
     zoom          the same in pixels of the size at which both are embedded
     centre_xy     the product's centre in reference pixels
+    span          area between the points that agree, over the reference's product; 0 when it failed
     """
 
     reference_id: str
@@ -143,6 +144,7 @@ class Pairing:
     scale: float
     zoom: float
     centre_xy: tuple[float, float]
+    span: float = 0.0
 
     @property
     def ok(self) -> bool:

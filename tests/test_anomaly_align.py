@@ -266,6 +266,9 @@ def test_pairings_keep_the_references_order_and_the_best_has_most_inliers() -> N
     assert found.fitting.reference_id == "whole"
     inliers = [p.registration.inliers for p in found.pairings if p.ok]
     assert inliers[1] > inliers[0]
+    other, half_span, whole_span, plain = (pairing.span for pairing in found.pairings)
+    assert (other, plain) == (0.0, 0.0)
+    assert 0.5 < min(half_span, whole_span) <= max(half_span, whole_span) < 1.1
 
 
 @pytest.mark.parametrize("query", [np.full((*SIZE, 3), GROUND, np.uint8), scene(9)[0]])

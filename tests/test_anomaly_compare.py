@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+import anomaly.compare as compare_module
 from anomaly.compare import _windows, compare, top_mean
 from anomaly.results import Comparison, Pairing, View
 from anomaly.view import as_it_is
@@ -369,6 +370,26 @@ def test_another_print_in_the_same_place_is_refuted_and_a_mark_is_not() -> None:
     marked = image.copy()
     marked[56:96, 60:120] = (250, 20, 20)
     assert compared(marked, [reference_of(image)], IDENTITY).refuted == ()
+
+
+@pytest.mark.parametrize(
+    ("unlike", "span", "refuted"),
+    [(0.65, 0.01, False), (0.67, 0.1, True), (0.67, 0.2, False), (0.79, 0.2, False),
+     (0.81, 0.9, True)],
+)  # fmt: skip
+def test_what_agrees_on_much_of_the_product_is_refuted_later(
+    monkeypatch: pytest.MonkeyPatch, unlike: float, span: float, refuted: bool
+) -> None:
+    """A logo agrees on little of another face; a small product's patches are blurred."""
+    in_place = compare_module._in_place
+    monkeypatch.setattr(
+        compare_module, "_in_place", lambda *a: replace(in_place(*a), unlike=unlike)
+    )
+    image = picture()
+    pairing = replace(pairing_of(), span=span)
+    ground = given_foreground(mask_at())
+    found = compare(view_of(image), [reference_of(image)], {"r0": pairing}, foreground=ground)
+    assert (found.refuted == ("r0",)) is refuted
 
 
 @pytest.mark.parametrize(("cells", "wanted"), [(0, 1.0), (6, 1.0), (9, 9 / 12), (12, 0.5)])

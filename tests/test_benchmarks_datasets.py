@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.datasets import SETS, DatasetError, Split, distinct_shots, errors, load, tiny
+from benchmarks.datasets import (
+    SETS,
+    DatasetError,
+    Split,
+    distinct_seeds,
+    distinct_shots,
+    errors,
+    load,
+    tiny,
+)
 from benchmarks.datasets.masks import read_defect_mask, read_product_mask
 from benchmarks.datasets.protocol import balanced, draw_references
 
@@ -147,6 +156,9 @@ def test_distinct_shots_are_those_that_a_set_can_give() -> None:
     assert distinct_shots("kaputt/sample", [1, 4, 16]) == [1, 3]
     assert distinct_shots("deeppcb", [1, 4, 16]) == [1]
     assert distinct_shots("my own", [4, 4]) == [4]
+    assert distinct_seeds("cookies", [2, 0]) == [2, 0]
+    assert distinct_seeds("studio/pose", [0, 1]) == [0, 1]
+    assert distinct_seeds("deeppcb", [2, 0]) == [2]  # each query has its one template
 
 
 def test_any_folder_of_the_folder_layout_is_a_set(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def distinct_shots(name: str, shots: Sequence[int]) -> list[int]:
     return sorted({count if most is None else min(count, most) for count in shots})
 
 
+def distinct_seeds(name: str, seeds: Sequence[int]) -> list[int]:
+    """Of the seeds asked for, those that make a difference for this set: the first for pairs."""
+    layout = SETS.get(name.partition("/")[0])
+    drawn = layout is None or layout.max_shots != 1
+    return list(seeds) if drawn else list(seeds[:1])
+
+
 def load_identification(
     name: str, root: str | os.PathLike[str], *, limit: int | None = None
 ) -> Identification:
