@@ -63,7 +63,11 @@ def compare_outlines(
     if foreground.confidence < _TRUSTED:
         return None
     points = _points(foreground.mask, picture_size)
-    trusted = [pair for pair in references if pair[0].foreground.confidence >= _TRUSTED]
+    trusted = [
+        pair
+        for pair in references
+        if pair[0].foreground.confidence >= _TRUSTED and pair[0].foreground.mask.any()
+    ]
     if len(points) < _LEAST or not trusted:
         return None
     found = [_off(points, reference, pairing) for reference, pairing in trusted]
@@ -112,13 +116,23 @@ def _off(points: NDArray[np.float64], reference: Reference, pairing: Pairing) ->
     scale = np.array([mask.shape[1] / width, mask.shape[0] / height])
     there = (transform(inverse(pairing.registration.matrix), points) + 0.5) * scale - 0.5
     there = np.where(np.isfinite(there), there, -1e4)
-    signed = _from_outline(mask)
-    x, y = there.astype(np.float32).T
+    size = math.sqrt(max(1, int(mask.sum())))
+    rows, columns = _near(mask, math.ceil(_MOST * size) + 2)
+    signed = _from_outline(mask[rows, columns])
+    x, y = (there - [columns.start, rows.start]).astype(np.float32).T
     found = cv2.remap(signed, x[None], y[None], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     edge = max(1.0, _EDGE * max(mask.shape[0], mask.shape[1]))
     known = _away(there, (mask.shape[0], mask.shape[1]), edge)
-    size = math.sqrt(max(1, int(mask.sum())))
     return np.where(known, np.abs(found[0]) / size, np.nan).astype(np.float32)
+
+
+def _near(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """The product and a margin: beyond it the border stands for what is too far to be told."""
+    rows, columns = (
+        slice(max(0, int(found[0]) - margin), int(found[-1]) + margin + 1)
+        for found in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    )
+    return rows, columns
 
 
 def _from_outline(mask: Mask) -> Floats:

@@ -24,13 +24,14 @@ from gallery.compress import CODEC, CodedLayer, decode_layer, encode_layer
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-RECORD_CODEC = f"{CODEC}; keypoints {KEYPOINTS_VERSION}"
+_MASK_PX = 1024  # longest side of a stored mask
+RECORD_CODEC = f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px"
 """What a record's bytes depend on beside the embedder: part of the embedding fingerprint."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """`foreground.mask` has the size of the picture that was described, or of `working_size`."""
+    """`foreground.mask` has the size of the picture that was described."""
 
     vector: Floats
     patches: PatchGrid
@@ -43,7 +44,7 @@ class Reference:
     """A pristine picture of a product, as a build holds it.
 
     vector      (D,) float32, unit length
-    foreground  its mask has the size `patches.working_size`
+    foreground  its mask has the size of the picture, 1024 px on the longest side at most
     """
 
     reference_id: str
@@ -109,10 +110,7 @@ def to_record(row: CatalogRow, description: Description) -> Record:
     """The record of one reference; the vector is stored apart, in the shard's `vectors.npy`."""
     grid, points, ground = description.patches, description.keypoints, description.foreground
     coded = [encode_layer(layer) for layer in grid.layers]
-    height, width = grid.working_size
-    mask = cv2.resize(
-        ground.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
-    )
+    mask = _stored_mask(ground.mask)
     meta = {
         "reference_id": row.reference_id,
         "product_id": row.product_id,
@@ -123,6 +121,7 @@ def to_record(row: CatalogRow, description: Description) -> Record:
         "valid_from": row.valid_from,
         "image_size": list(grid.image_size),
         "working_size": list(grid.working_size),
+        "mask_size": list(mask.shape),
         "box_px": list(grid.box_px),
         "layers": [[c.step, c.stride_px, c.floor] for c in coded],
         "foreground": [ground.confidence, ground.source],
@@ -130,12 +129,22 @@ def to_record(row: CatalogRow, description: Description) -> Record:
     arrays: dict[str, np.ndarray[Any, Any]] = {
         f"layer{i}": c.residuals for i, c in enumerate(coded)
     }
-    arrays["mask"] = np.packbits(mask > 0, axis=1)
+    arrays["mask"] = np.packbits(mask, axis=1)
     arrays["points_xy"] = points.points_xy
     arrays["point_sizes"] = points.sizes_px
     arrays["point_angles"] = points.angles_deg
     arrays["point_descriptors"] = points.descriptors
     return Record("reference", meta, arrays)
+
+
+def _stored_mask(mask: Mask) -> Mask:
+    """Outlines are compared to a few pixels, so a mask keeps the picture's; bits deflate well."""
+    scale = min(1.0, _MASK_PX / max(mask.shape))
+    height, width = (max(1, round(scale * side)) for side in mask.shape)
+    small = cv2.resize(
+        mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    return np.asarray(small > 0)
 
 
 def from_record(record: Record, vector: Floats) -> Reference:
@@ -175,7 +184,7 @@ def _grid(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> PatchGrid:
 
 
 def _foreground(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Foreground:
-    height, width = _pair(meta["working_size"])
+    height, width = _pair(meta["mask_size"])
     mask = np.unpackbits(arrays["mask"], axis=1, count=width)[:height].astype(np.bool_)
     confidence, source = meta["foreground"]
     return Foreground(mask, confidence, source)
