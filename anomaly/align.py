@@ -23,6 +23,7 @@ from gallery.describe import Reference
 
 ALIGN_VERSION = 2
 _TRUSTED = 0.5  # foreground confidence from which features off the product are left out
+_MASK_PX = 448  # longest side at which it is looked up whether a feature is on the product
 _MARGIN = 0.012  # of the longer side: features sit on outlines, too
 
 
@@ -68,13 +69,23 @@ def _span(points_xy: Floats, reference: Reference) -> float:
 
 def _on_product(points: Keypoints, ground: Foreground) -> Keypoints:
     """The keypoints on the product, or on what is guessed to be it."""
-    # The mask may have the working size: compare in its own pixels.
-    height, width = ground.mask.shape
+    # The mask has a size of its own, and needs no more than this one: compare in its pixels.
+    mask = _shrunk(ground.mask)
+    height, width = mask.shape
     scale = np.array([width / points.image_size[1], height / points.image_size[0]])
     x, y = np.rint((points.points_xy + 0.5) * scale - 0.5).astype(np.intp).T
-    grown = _grown(ground.mask)
+    grown = _grown(mask)
     inside = grown[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
     return points.take(np.flatnonzero(inside))
+
+
+def _shrunk(mask: Mask) -> Mask:
+    if max(mask.shape) <= _MASK_PX:
+        return mask
+    scale = _MASK_PX / max(mask.shape)
+    height, width = (max(1, round(scale * side)) for side in mask.shape)
+    small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(small > 0)
 
 
 def _grown(mask: Mask) -> Mask:

