@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from anomaly.results import Alignment, Pairing
 from embeddings.foreground import Foreground
-from embeddings.images import Mask
-from embeddings.keypoints import Keypoints
+from embeddings.images import Mask, Pixels
+from embeddings.keypoints import Keypoints, detect_keypoints
 from embeddings.patches import Floats
 from embeddings.registration import Matrix, register, transform
 from gallery.describe import Reference
@@ -25,6 +25,17 @@ ALIGN_VERSION = 2
 _TRUSTED = 0.5  # foreground confidence from which features off the product are left out
 _MASK_PX = 448  # longest side at which it is looked up whether a feature is on the product
 _MARGIN = 0.012  # of the longer side: features sit on outlines, too
+
+
+def features(pixels: Pixels, foreground: Foreground, *, mask: Mask | None = None) -> Keypoints:
+    """The local features of an (H, W, 3) uint8 RGB query that `align` may ask for.
+
+    `mask`: the product's, where it was given. Those of the scene are asked for only where the
+    foreground isn't trusted.
+    """
+    return detect_keypoints(
+        pixels, mask=mask, prefer=foreground.mask, scene=foreground.confidence < _TRUSTED
+    )
 
 
 def align(

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 
+from anomaly.align import features
 from anomaly.decide import Decision, Facts, decide
 from anomaly.picture import draw_picture
 from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
@@ -23,7 +24,7 @@ from anomaly.serving import Serving
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
-from embeddings.keypoints import Keypoints, detect_keypoints
+from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
 from embeddings.registration import MIN_INLIERS
 from gallery.describe import Reference
@@ -85,7 +86,7 @@ def _look(request: Request, clock: StageClock) -> Query:
     @cache
     def keypoints() -> Keypoints:
         with clock("keypoints"):
-            return detect_keypoints(request.pixels, mask=request.mask, prefer=ground.mask)
+            return features(request.pixels, ground, mask=request.mask)
 
     return Query(lambda: request.pixels, ground, keypoints)
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from anomaly.align import features
 from anomaly.pipeline import Query
 from anomaly.profile import Profile, ProfileStep, read_profile
 from anomaly.studio import Photograph, Product, draw_shot, render
-from embeddings import Embedder, Pixels, detect_keypoints, estimate_foreground
+from embeddings import Embedder, Pixels, estimate_foreground
 from gallery import CatalogRow, Reference, describe
 from gallery.describe import from_record, to_record
 
@@ -56,7 +57,7 @@ def as_references(
 def as_query(image: Pixels) -> Query:
     """A photograph as the inspector looks at it."""
     ground = estimate_foreground(image)
-    return Query(lambda: image, ground, lambda: detect_keypoints(image, prefer=ground.mask))
+    return Query(lambda: image, ground, lambda: features(image, ground))
 
 
 def _png(image: Pixels) -> bytes:

@@ -59,6 +59,7 @@ def detect_keypoints(
     *,
     mask: Mask | None = None,
     prefer: Mask | None = None,
+    scene: bool = True,
     limit: int = MAX_STORED,
 ) -> Keypoints:
     """Up to `limit` keypoints of an (H, W, 3) uint8 RGB picture, strongest and well spread first.
@@ -66,8 +67,9 @@ def detect_keypoints(
     With `mask` ((H, W) bool) only points on the product are returned. With `prefer`, a guess at the
     same, half of the places go to points on it first: a small product isn't outnumbered by its
     surroundings, and a wrong guess loses little. Where the product fills a small part of the
-    picture, that part is searched in its own resolution and the whole at 320 px; else the whole at
-    a longest side of 640 px at most. Coordinates refer to the picture as given.
+    picture, that part is searched in its own resolution and the whole at 320 px (not without
+    `scene`); else the whole at a longest side of 640 px at most. Coordinates refer to the picture
+    as given.
     """
     height, width = image.shape[:2]
     box = None if prefer is None else _close_up(prefer)
@@ -80,7 +82,10 @@ def detect_keypoints(
         return found.take(order[:limit])
     near = _moved(_detect(image[box], DETECTION_PX), box, (height, width))
     near = near.take(_ranked(near, mask))
-    first = np.flatnonzero(_on(prefer, near.points_xy))[: limit // 2]
+    first = np.flatnonzero(_on(prefer, near.points_xy))
+    if not scene:
+        return near.take(np.r_[first, np.flatnonzero(~_on(prefer, near.points_xy))][:limit])
+    first = first[: limit // 2]
     far = _detect(image, _SCENE_PX)
     # A feature that is there twice is its own rival in the ratio test.
     far = far.take(np.flatnonzero(~_on(prefer, far.points_xy)))
