@@ -21,6 +21,7 @@ from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
 from gallery.build import BuildReport, build
 from gallery.catalog import ImportReport, create_catalog, open_catalog
+from gallery.describe import RECORD_CODEC
 from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, SourceError
 from gallery.gates import Gate, default_gates
 from gallery.originals import read_reference_picture
@@ -113,6 +114,48 @@ def rebuild(
     place = Path(root)
     settings = config or build_config(inherited=published_settings(place))
     return _build(place, settings, _open(settings), steps, gates, full, progress)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a rebuild would do. References to `embed`, to be `kept` as they are stored, that go
+    (`dropped`); products that come and go; `lost` is what `count_delta` would judge, 0 to 1."""
+
+    parent: str | None
+    embed: int
+    kept: int
+    dropped: int
+    products_added: tuple[str, ...]
+    products_removed: tuple[str, ...]
+    lost: float
+
+
+def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool = False) -> Outlook:
+    """What `rebuild` with the same arguments would do; nothing is written."""
+    place = Path(root)
+    settings = config or build_config(inherited=published_settings(place))
+    rows = open_catalog(place).rows()
+    wanted = {row.key: row.product_id for row in rows}
+    if not (place / "CURRENT").is_file():
+        names = tuple(sorted({*wanted.values()}))
+        return Outlook(None, len(rows), 0, 0, names, (), 0.0)
+    fingerprint = _open(settings).fingerprint(codec=RECORD_CODEC)
+    with Gallery.open(place) as parent:
+        keys = {int(key) for shard in parent.shards() for key in shard.vectors()["key"]}
+        before = frozenset(parent.product_ids())
+        anew = full or fingerprint != parent.fingerprint
+        kept = 0 if anew else len(keys & wanted.keys())
+        after = frozenset(wanted.values())
+        pairs = ((len(before), len(after)), (len(keys), len(rows)))
+        return Outlook(
+            parent.build_id,
+            embed=len(rows) - kept,
+            kept=kept,
+            dropped=len(keys - wanted.keys()),
+            products_added=tuple(sorted(after - before)),
+            products_removed=tuple(sorted(before - after)),
+            lost=max(max(0.0, (was - now) / was) for was, now in pairs),
+        )
 
 
 def published_settings(root: Path) -> dict[str, Any]:

@@ -10,11 +10,22 @@ import typer
 
 from anomaly import output
 from anomaly.builder import (
+    Outlook,
     build_gallery,
     embedder_for,
+    foresee,
     import_source,
     published_settings,
     rebuild,
+)
+from anomaly.cli_gallery import (
+    diff_command,
+    prune_command,
+    publish_command,
+    quarantine_command,
+    release_command,
+    remove_command,
+    rollback_command,
 )
 from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
 from anomaly.config import build_config
@@ -106,6 +117,10 @@ def import_command(
 def rebuild_command(
     gallery: GalleryArgument,
     full: Annotated[bool, typer.Option("--full", help="Embed every reference anew.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")] = False,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="Publish even if much is gone (gate count_delta).")
+    ] = False,
     backbone: BackboneOption = None,
     size: SizeOption = None,
     device: DeviceOption = None,
@@ -114,9 +129,14 @@ def rebuild_command(
     json: JsonOption = False,
 ) -> None:
     """Build what the catalog says and publish it, if it passes its gates."""
-    given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads}
+    given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads,
+             "most_lost": 1.0 if approve else None}  # fmt: skip
     inherited = {} if backbone and size else published_settings(gallery)
     settings = build_config(config, inherited=inherited, given=given)
+    if dry_run:
+        outlook = foresee(gallery, config=settings, full=full)
+        _show_outlook(outlook, json)
+        raise typer.Exit(output.GATE_FAILED if outlook.lost > settings.most_lost else output.DONE)
     with output.progress_bar() as bar:
         report = rebuild(gallery, config=settings, full=full, progress=bar)
     output.emit(_built(report)) if json else _show_build(report, gallery)
@@ -225,6 +245,13 @@ def doctor_command(
     raise typer.Exit(output.UNREADABLE if broken else output.DONE)
 
 
+app.command("remove")(remove_command)
+app.command("quarantine")(quarantine_command)
+app.command("release")(release_command)
+app.command("publish")(publish_command)
+app.command("rollback")(rollback_command)
+app.command("diff")(diff_command)
+app.command("prune")(prune_command)
 app.command("inspect")(inspect_command)
 app.command("confirm")(confirm_command)
 app.command("demo")(demo_command)
@@ -298,6 +325,20 @@ def _show_build(report: BuildReport, root: Path) -> None:
         f"{state} {report.build_id}: {report.products:,} products, {report.references:,} "
         f"references ({report.tally.embedded:,} embedded), "
         f"{report.bytes_per_reference / 1000:.0f} kB each, {seconds:.1f} s",
+        markup=False,
+    )
+
+
+def _show_outlook(outlook: Outlook, json: bool) -> None:
+    if json:
+        output.emit({"schema": "amiss.outlook/1", **asdict(outlook)})
+        return
+    for sign, names in (("+", outlook.products_added), ("-", outlook.products_removed)):
+        for name in names:
+            output.out.print(f"{sign} {printable(name)}", markup=False)
+    output.out.print(
+        f"would embed {outlook.embed:,} references, keep {outlook.kept:,}, drop "
+        f"{outlook.dropped:,}; {outlook.lost:.0%} of references or products lost",
         markup=False,
     )
 

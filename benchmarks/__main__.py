@@ -8,7 +8,8 @@
 Each scorer runs in a process of its own and writes what it says of every query to
 OUT/SCORER.parquet; tables, page and summary are made from these files alone. Peers are installed
 into an environment of their own first (6 GB, some minutes, once). Without AMISS_DATA only rendered
-sets are compared. `--save` keeps the summary in benchmarks/results/.
+sets are compared. `--save` keeps the summary in benchmarks/results/. `--reuse NAME...` takes what
+OUT already holds of a scorer, for example a peer's answers after ours has changed.
 """
 
 from __future__ import annotations
@@ -50,13 +51,18 @@ def main() -> int:
     arguments = _parser().parse_args()
     console = Console(stderr=True)
     plan, scorers = _asked(arguments, console)
-    if any(name in PEERS for name in scorers):
+    if any(name in PEERS for name in scorers if name not in arguments.reuse):
         try:
             prepare_environment(say=console.print)
         except PeersError as error:
             sys.exit(f"{error}\nor compare without peers: --scorers {' '.join(SCORERS)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    paths = [_exported(name, plan, arguments.out, console) for name in scorers]
+    paths = [
+        _reused(name, arguments.out)
+        if name in arguments.reuse
+        else _exported(name, plan, arguments.out, console)
+        for name in scorers
+    ]
     records = read_records(paths)
     evaluation = evaluate(records, champion=_CHAMPION if _CHAMPION in scorers else None)
     _show(records, evaluation, plan, arguments.out)
@@ -76,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--scorers", nargs="+", choices=known, metavar="NAME", help=f"of {', '.join(known)}"
     )
+    parser.add_argument(
+        "--reuse", nargs="+", choices=known, default=(), metavar="NAME",
+        help="scorers whose answers OUT already holds",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="few queries, no peers")
     parser.add_argument("--slices", action="store_true", help="rendered slices, 4 references")
     parser.add_argument("--out", type=Path, default=Path("benchmark-runs"), help="for all results")
@@ -109,6 +119,14 @@ def _asked(arguments: argparse.Namespace, console: Console) -> tuple[Plan, list[
     if arguments.quick and plan.limit is None:
         plan = replace(plan, limit=_QUICK_LIMIT)
     return plan, list(dict.fromkeys(scorers))
+
+
+def _reused(name: str, out: Path) -> Path:
+    """The file of an earlier run; that it answers the same plan is checked as it is read."""
+    path = out / f"{name}.parquet"
+    if not path.is_file():
+        sys.exit(f"{path}: nothing to reuse; run {name} without --reuse first")
+    return path
 
 
 def _exported(name: str, plan: Plan, out: Path, console: Console) -> Path:

@@ -32,7 +32,7 @@ POINTING = ("amiss",)  # scorers that give regions; others give heat only
 
 @dataclass(frozen=True)
 class Source:
-    """A scorer, with what is known of it once it has run. `saved_ms`: what a cache has saved."""
+    """A scorer with the cache it may use, and what is known of it once it has run."""
 
     scorer: Scorer
     backbone: CachedBackbone

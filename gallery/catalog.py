@@ -24,7 +24,8 @@ from pathlib import Path
 from embeddings.errors import EmbeddingsError, ImageError
 from embeddings.images import printable, read_bytes, read_image, read_mask
 from gallery import durable
-from gallery.errors import DamagedGallery, GalleryError, NotAGallery, SourceError
+from gallery.errors import DamagedGallery, NotAGallery, SourceError
+from gallery.journal import journal_lines, sealed
 from gallery.sources import Problem, SourceRow
 
 MAX_SLOTS = 1 << 16
@@ -169,25 +170,36 @@ class Catalog:
         return report
 
     def withdraw(
-        self, product_id: str, reference_id: str, *, deed: str, why: str, by: str | None = None
-    ) -> None:
-        """`remove`, `quarantine` or `release` one reference; originals stay on the disk."""
+        self,
+        product_id: str,
+        references: str | Sequence[str] | None,
+        *,
+        deed: str,
+        why: str,
+        by: str | None = None,
+    ) -> list[CatalogRow]:
+        """`remove`, `quarantine` or `release` references by ID, first 8 digits or file name; None:
+        all of the product. What is so already is left alone; returns the others. Originals stay.
+        """
+        if deed not in _DEEDS[1:]:
+            raise SourceError(f"{deed!r}; expected remove, quarantine or release")
         with durable.writer_lock(self.folder):
             self._replay()
             self._drop_torn_tail()
             product = self._products.get(product_id)
-            if product is None or reference_id not in product.rows:
-                raise SourceError(
-                    f"{product_id!r} has no reference {reference_id!r} in the catalog"
-                )
-            if deed not in _DEEDS[1:]:
-                raise SourceError(f"{deed!r}; expected remove, quarantine or release")
-            entry: dict[str, object] = {
-                "deed": deed,
-                "product_id": product_id,
-                "reference_id": reference_id,
-            }
-            self._append([entry], why=why, by=by)
+            if product is None:
+                raise SourceError(f"the catalog has no product {product_id!r}")
+            wanted = [references] if isinstance(references, str) else references
+            found = _chosen(product, product_id, wanted)
+            if deed != "remove":
+                held = product.quarantined
+                found = [r for r in found if (r.reference_id in held) == (deed == "release")]
+            named = {"deed": deed, "product_id": product_id}
+            deeds: list[dict[str, object]] = [
+                {**named, "reference_id": row.reference_id} for row in found
+            ]
+            self._append(deeds, why=why, by=by)
+        return found
 
     def _read_row(self, row: SourceRow) -> _Read | Problem:
         reading = row.image
@@ -269,7 +281,7 @@ class Catalog:
             entry = {"seq": self.seq, "time": now, "by": by or _user(), "why": why, **deed}
             if deed["deed"] != "add":  # additions are applied as they are admitted
                 self._apply(deed)
-            lines.append(_sealed(json.dumps(entry, ensure_ascii=False, sort_keys=True)))
+            lines.append(sealed(json.dumps(entry, ensure_ascii=False, sort_keys=True)))
         if not lines:
             return
         path = self.folder / "journal.jsonl"
@@ -284,7 +296,7 @@ class Catalog:
         self.seq, self._end, self._next_number = 0, 0, 0
         self._products, self._owners = {}, {}
         path = self.folder / "journal.jsonl"
-        for number, (line, entry) in enumerate(_journal_lines(path), start=1):
+        for number, (line, entry) in enumerate(journal_lines(path), start=1):
             if entry.get("seq") != self.seq + 1:
                 raise DamagedGallery(f"{path} line {number}: deed {self.seq + 1} is missing")
             try:
@@ -322,6 +334,19 @@ class Catalog:
                 os.truncate(path, self._end)
 
 
+def _chosen(product: _Product, product_id: str, wanted: Sequence[str] | None) -> list[CatalogRow]:
+    """Rows by reference ID, its beginning or the file's name, in slot order."""
+    rows = sorted(product.rows.values(), key=lambda row: row.slot)
+    for name in wanted or ():
+        if not any(_is_named(row, name) for row in rows):
+            raise SourceError(f"{product_id!r} has no reference {name!r} in the catalog")
+    return [row for row in rows if wanted is None or any(_is_named(row, n) for n in wanted)]
+
+
+def _is_named(row: CatalogRow, name: str) -> bool:
+    return row.name == name or (len(name) >= 8 and row.reference_id.startswith(name))
+
+
 def create_catalog(root: Path) -> Catalog:
     """Start a gallery in `root`, which must be absent or an empty folder."""
     head_missing = not (root / "catalog" / "catalog.json").exists()  # or a kill came before it
@@ -346,33 +371,6 @@ def open_catalog(root: Path) -> Catalog:
         )
     durable.read_sealed(head, what="catalog head")
     return Catalog(root)
-
-
-def _journal_lines(path: Path) -> Iterator[tuple[bytes, dict[str, object]]]:
-    """Whole lines with their entries. A last line without an end is a crash's, and ignored."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except OSError as error:
-        raise DamagedGallery(f"{path}: the journal can't be read ({error.strerror})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith(b"\n"):
-            return
-        try:
-            yield line, _unsealed(line)
-        except GalleryError as error:
-            raise DamagedGallery(f"{path} line {number}: {error}") from error
-
-
-def _sealed(text: str) -> bytes:
-    body = text.encode()
-    return hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
-
-
-def _unsealed(line: bytes) -> dict[str, object]:
-    seal, _, body = line.rstrip(b"\n").partition(b" ")
-    if hashlib.sha256(body).hexdigest()[:16].encode() != seal:
-        raise DamagedGallery("the line's checksum does not match")
-    return dict(json.loads(body))
 
 
 def _chunks(rows: Sequence[SourceRow]) -> Iterator[Sequence[SourceRow]]:

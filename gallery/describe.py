@@ -184,7 +184,8 @@ def _grid(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> PatchGrid:
 
 
 def _foreground(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Foreground:
-    height, width = _pair(meta["mask_size"])
+    # The first records kept masks at the working size and did not say so.
+    height, width = _pair(meta.get("mask_size", meta["working_size"]))
     mask = np.unpackbits(arrays["mask"], axis=1, count=width)[:height].astype(np.bool_)
     confidence, source = meta["foreground"]
     return Foreground(mask, confidence, source)

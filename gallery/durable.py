@@ -22,14 +22,15 @@ from gallery.errors import DamagedGallery, GalleryBusy, StorageError, Unsupporte
 
 FORMAT = 1
 """The on-disk format that this version writes; FORMAT and FORMAT - 1 are read."""
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"
+"""How names of what is not yet, or no longer, whole begin."""
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all, and on the disk before returning."""
     with storage_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -93,7 +94,7 @@ def staging_folder(parent: Path) -> Iterator[Path]:
     """Yield an empty folder in `parent` to fill and then `settle`; otherwise it vanishes."""
     with storage_errors(parent):
         make_folder(parent)
-        made = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=parent))
+        made = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
         os.chmod(made, 0o755)
     try:
         yield made
@@ -128,14 +129,14 @@ def sync_folder(folder: Path) -> None:
 
 def remove_partials(folder: Path) -> int:
     """Delete what killed writers left unfinished in `folder`; call with the writer lock held."""
-    partials = list(folder.glob(f"{_PARTIAL}*")) if folder.is_dir() else []
+    partials = list(folder.glob(f"{PARTIAL}*")) if folder.is_dir() else []
     for path in partials:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return len(partials)
 
 
 def is_partial(path: Path) -> bool:
-    return path.name.startswith(_PARTIAL)
+    return path.name.startswith(PARTIAL)
 
 
 def file_digest(path: Path) -> str:

@@ -92,8 +92,10 @@ def list_builds(root: Path) -> list[tuple[str, Manifest]]:
     folder = root / "builds"
     if not folder.is_dir():
         raise NotAGallery(f"{root}: not a gallery (no builds folder)")
-    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not durable.is_partial(p))
-    return [(name, read_manifest(root, name)) for name in names]
+    names = (p.name for p in folder.iterdir() if p.is_dir() and not durable.is_partial(p))
+    found = [(name, read_manifest(root, name)) for name in names]
+    # Several builds may be made in one second.
+    return sorted(found, key=lambda one: (one[1].created, one[1].catalog_seq, one[0]))
 
 
 class Lease:

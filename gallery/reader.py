@@ -6,6 +6,7 @@ It holds a lease, and keeps serving its build when a newer one is published.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from gallery.publish import Lease, read_current
 from gallery.records import Record
 from gallery.shard import Shard, StoredProduct, shard_number
 from gallery.sources import clean_product_id
+
+_TRIES = 5  # builds that may be published and pruned while one is opened
 
 
 class Gallery:
@@ -54,9 +57,8 @@ class Gallery:
         `UnknownBuild`, `UnsupportedFormat` or `DamagedGallery`, which name the file.
         """
         root = Path(path)
-        build_id = build or read_current(root).build
+        build_id, lease = _leased(root, build)  # before looking: from here on nothing is pruned
         manifest = read_manifest(root, build_id)
-        lease = Lease(root, build_id)  # before looking: from here on nothing is pruned
         for name, expected in manifest.all_files(build_id).items():
             try:
                 size = (root / name).stat().st_size
@@ -169,3 +171,21 @@ class Gallery:
             path = self._folder / "products.parquet"
             self._names = read_products(path, self._file("products.parquet")["sha256"])
         return self._names
+
+
+def _leased(root: Path, build: str | None) -> tuple[str, Lease]:
+    """A hold on the named build, or on the one that serves, even if it is pruned in between."""
+    if build is not None:
+        read_manifest(root, build)  # `UnknownBuild` rather than a missing lease
+        return build, Lease(root, build)
+    for _ in range(_TRIES):
+        name = read_current(root).build
+        with contextlib.suppress(DamagedGallery):
+            lease = Lease(root, name)
+            if (root / "builds" / name / "manifest.json").is_file():
+                return name, lease
+            lease.close()
+        if read_current(root).build == name:
+            break
+    read_manifest(root, name)
+    return name, Lease(root, name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -208,11 +207,7 @@ def test_a_reference_comes_back_from_its_record(
         np.testing.assert_array_equal(now, was)
     assert back.keypoints.image_size == (height, width)
 
-    size = found.patches.working_size
-    nearest = cv2.resize(found.foreground.mask.astype(np.uint8), size[::-1],
-                         interpolation=cv2.INTER_NEAREST_EXACT)  # fmt: skip
-    np.testing.assert_array_equal(back.foreground.mask, nearest.astype(np.bool_))
-    assert back.foreground.mask.shape == size
+    np.testing.assert_array_equal(back.foreground.mask, found.foreground.mask)
     assert (back.foreground.source, back.foreground.confidence) == (
         found.foreground.source,
         found.foreground.confidence,
@@ -226,6 +221,17 @@ def test_a_reference_comes_back_from_its_record(
     assert [getattr(back.patches, g) for g in geometry] == [
         getattr(found.patches, g) for g in geometry
     ]
+
+
+def test_a_large_mask_is_kept_smaller(make_picture) -> None:
+    image = make_picture(5, height=600, width=2048)
+    mask = np.zeros((600, 2048), np.bool_)
+    mask[100:300, 500:1500] = True
+    found = describe(image, fake_embedder(size_px=64), mask=mask)
+    back = from_record(unpack(pack(to_record(catalog_row(), found)), where="here"), found.vector)
+    expected = np.zeros((300, 1024), np.bool_)
+    expected[50:150, 250:750] = True
+    np.testing.assert_array_equal(back.foreground.mask, expected)
 
 
 def test_a_picture_without_keypoints_has_a_record_too() -> None:

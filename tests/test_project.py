@@ -65,7 +65,8 @@ def test_every_verb_is_in_the_readme_and_has_help() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     assert set(commands) == {
         "build", "import", "rebuild", "check", "list", "identify", "doctor",
-        "inspect", "confirm", "demo",
+        "inspect", "confirm", "demo", "remove", "quarantine", "release", "publish", "rollback",
+        "diff", "prune",
     }  # fmt: skip
     for name, command in commands.items():
         assert f"amiss {name}" in readme

@@ -1,0 +1,187 @@
+"""Builds over time: what two of them differ in, going back to an older one, letting old ones go.
+
+Nothing published is changed: going back moves CURRENT, pruning removes whole builds that nobody
+reads, and shards that no build is left to use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gallery import durable
+from gallery.errors import DamagedGallery, UnknownBuild
+from gallery.manifest import Manifest
+from gallery.publish import Current, failed_gates, list_builds, publish, read_current
+from gallery.reader import Gallery
+
+
+@dataclass(frozen=True)
+class BuildDiff:
+    """What `new` has that `old` has not, and the other way round: {product ID: reference IDs}.
+
+    embedded_anew   whether the embedder differs, so that nothing is shared
+    """
+
+    old: str
+    new: str
+    added: dict[str, list[str]]
+    removed: dict[str, list[str]]
+    products_added: tuple[str, ...]
+    products_removed: tuple[str, ...]
+    embedded_anew: bool
+
+    @property
+    def same(self) -> bool:
+        return not (self.added or self.removed or self.embedded_anew)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """`builds` and `shards` that went, `held`: builds that a reader's lease kept, `bytes` freed."""
+
+    builds: tuple[str, ...]
+    shards: tuple[str, ...]
+    held: tuple[str, ...]
+    bytes: int
+
+
+def diff_builds(root: Path, old: str, new: str) -> BuildDiff:
+    """References by product that one build has and the other has not. Raises `UnknownBuild`."""
+    with Gallery.open(root, build=old) as first, Gallery.open(root, build=new) as second:
+        keys = [_keys(first), _keys(second)]
+        ids = [first.product_ids(), second.product_ids()]
+        before, after = (frozenset(names) for names in ids)
+        return BuildDiff(
+            old,
+            new,
+            added=_named(second, keys[1] - keys[0]),
+            removed=_named(first, keys[0] - keys[1]),
+            products_added=tuple(sorted(after - before)),
+            products_removed=tuple(sorted(before - after)),
+            embedded_anew=first.fingerprint != second.fingerprint,
+        )
+
+
+def rollback(root: Path, build_id: str | None = None) -> Current:
+    """Make an older build serve again: the named one, or the newest before the one that serves.
+
+    Raises `UnknownBuild` where there is none that passed its gates, else what `publish` raises. The
+    catalog stays as it is: the next rebuild builds from it again.
+    """
+    serving = read_current(root).build
+    if build_id is None:
+        build_id = _before(root, serving)
+    return publish(root, build_id, replacing=serving)
+
+
+def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
+    """Remove builds but the `keep` newest that passed their gates, the one that serves, those that
+    failed since it was built, and those that a reader holds; then shards that nothing uses.
+
+    With `dry_run` nothing is removed. Raises `GalleryBusy` while a build is made, `DamagedGallery`
+    while a build's manifest can't be read: what it uses would look unused.
+    """
+    if keep < 1:
+        raise ValueError(f"keep {keep}; expected at least 1 build")
+    with durable.writer_lock(root / "builds"):
+        builds = dict(list_builds(root))
+        going, held, freed = [], [], 0
+        for name in _dispensable(root, builds, keep):
+            with _unleased(root / "builds" / name) as free:
+                if not free:
+                    held.append(name)
+                    continue
+                freed += _size(root / "builds" / name)
+                going.append(name)
+                if not dry_run:
+                    _remove(root / "builds" / name)
+        used = {s.digest for name, m in builds.items() if name not in going for s in m.shards}
+        folder = root / "shards"
+        present = [p for p in folder.iterdir() if p.is_dir() and not durable.is_partial(p)]
+        loose = sorted(path for path in present if path.name not in used)
+        for path in loose:
+            freed += _size(path)
+            if not dry_run:
+                _remove(path)
+    return Pruned(tuple(going), tuple(p.name for p in loose), tuple(held), freed)
+
+
+def _keys(gallery: Gallery) -> frozenset[int]:
+    return frozenset(int(key) for shard in gallery.shards() for key in shard.vectors()["key"])
+
+
+def _named(gallery: Gallery, keys: frozenset[int]) -> dict[str, list[str]]:
+    """Reference IDs by product, both sorted."""
+    found: dict[str, list[str]] = {}
+    for product_id in sorted({gallery.product_id_of(key) for key in keys}):
+        stored = gallery.stored(product_id)
+        found[product_id] = sorted(
+            reference.reference_id
+            for reference in stored.references
+            if stored.product_no << 16 | reference.slot in keys
+        )
+    return found
+
+
+def _before(root: Path, serving: str) -> str:
+    """The newest build that is older than the one that serves and passed its gates."""
+    names = [name for name, _ in list_builds(root)]
+    older = names[: names.index(serving)] if serving in names else []
+    for name in reversed(older):
+        if not failed_gates(root, name):
+            return name
+    raise UnknownBuild(
+        f"{root}: no build before {serving} passed its gates; `amiss list` shows all"
+    )
+
+
+def _dispensable(root: Path, builds: dict[str, Manifest], keep: int) -> list[str]:
+    """Oldest first. What CURRENT names stays, and so does what failed after it."""
+    serving = _serving(root)
+    passed = [name for name in builds if not failed_gates(root, name)]
+    kept = {serving, *passed[-keep:]}
+    names = list(builds)
+    newest = max((names.index(name) for name in kept if name in builds), default=0)
+    return [n for n in names if n not in kept and (n in passed or names.index(n) < newest)]
+
+
+def _serving(root: Path) -> str | None:
+    """None where nothing is published; a damaged pointer is an error: nothing goes then."""
+    return read_current(root).build if (root / "CURRENT").exists() else None
+
+
+@contextmanager
+def _unleased(build: Path) -> Iterator[bool]:
+    """Whether no reader holds the build; while it is asked none can take it."""
+    try:
+        handle = os.open(build / "lease", os.O_RDONLY)
+    except OSError as error:
+        raise DamagedGallery(f"{build}/lease: the lease file is missing") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def _remove(folder: Path) -> None:
+    """Under a name that no reader looks for first, so that it is never seen half gone."""
+    gone = folder.with_name(f"{durable.PARTIAL}{folder.name}")
+    with durable.storage_errors(folder):
+        os.rename(folder, gone)
+        durable.sync_folder(folder.parent)
+        shutil.rmtree(gone)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

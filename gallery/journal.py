@@ -1,0 +1,38 @@
+"""The catalog's journal: checked lines, of which a crash can cut short only the last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from gallery.errors import DamagedGallery, GalleryError
+
+
+def journal_lines(path: Path) -> Iterator[tuple[bytes, dict[str, object]]]:
+    """Whole lines with their entries. A last line without an end is a crash's, and ignored."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise DamagedGallery(f"{path}: the journal can't be read ({error.strerror})") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            yield line, _unsealed(line)
+        except GalleryError as error:
+            raise DamagedGallery(f"{path} line {number}: {error}") from error
+
+
+def sealed(text: str) -> bytes:
+    """A line that tells whether it is whole."""
+    body = text.encode()
+    return hashlib.sha256(body).hexdigest()[:16].encode() + b" " + body + b"\n"
+
+
+def _unsealed(line: bytes) -> dict[str, object]:
+    seal, _, body = line.rstrip(b"\n").partition(b" ")
+    if hashlib.sha256(body).hexdigest()[:16].encode() != seal:
+        raise DamagedGallery("the line's checksum does not match")
+    return dict(json.loads(body))

@@ -1,0 +1,135 @@
+"""The verbs that keep a gallery in order, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from anomaly import cli
+from embeddings import fake_embedder
+from gallery import read_current
+
+Run = tuple[int, str, str]
+
+
+@pytest.fixture
+def amiss(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Run]:
+    """Run `amiss WORDS` in this process, on the fake embedder: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(
+        sys.modules["anomaly.builder"],
+        "open_embedder",
+        lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
+    )
+
+    def run(*words: str | Path) -> Run:
+        monkeypatch.setattr(sys, "argv", ["amiss", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def root(amiss: Callable[..., Run], write_pictures: Callable[..., Path], tmp_path: Path) -> Path:
+    source = write_pictures(tmp_path / "source", products=4, references=3)
+    assert amiss("build", source, tmp_path / "gallery")[0] == 0
+    return tmp_path / "gallery"
+
+
+def test_a_withheld_reference_leaves_with_the_next_rebuild_and_comes_back(
+    amiss: Callable[..., Run], root: Path
+) -> None:
+    first = read_current(root).build
+    code, out, _ = amiss("quarantine", root, "product-00", "00.png", "--why", "torn")
+    assert code == 0
+    assert "quarantine product-00" in out
+    assert "amiss rebuild" in out
+    code, out, _ = amiss("quarantine", root, "product-00", "00.png")
+    assert (code, "nothing to do" in out) == (0, True)
+    assert amiss("rebuild", root)[0] == 0
+    second = read_current(root).build
+    code, out, _ = amiss("diff", root, first, second, "--json")
+    found = json.loads(out)
+    assert (found["schema"], found["same"], list(found["removed"])) == (
+        "amiss.diff/1", False, ["product-00"],
+    )  # fmt: skip
+    assert "- product-00: " in amiss("diff", root, first, second)[1]
+    _, out, _ = amiss("release", root, "product-00", "--json")
+    assert len(json.loads(out)["references"]) == 1  # only one was withheld
+    assert amiss("rebuild", root)[0] == 0
+    assert "the same references" in amiss("diff", root, first, read_current(root).build)[1]
+    assert '"why": "torn"' in (root / "catalog" / "journal.jsonl").read_text("utf-8")
+
+
+def test_going_back_and_forth_and_letting_go(amiss: Callable[..., Run], root: Path) -> None:
+    first = read_current(root).build
+    amiss("remove", root, "product-03", "02.png")
+    amiss("rebuild", root)
+    second = read_current(root).build
+    code, out, _ = amiss("rollback", root)
+    assert (code, first in out, read_current(root).build) == (0, True, first)
+    code, _, err = amiss("rollback", root)
+    assert code == 2
+    assert "no build before" in err
+    _, out, _ = amiss("publish", root, second, "--json")
+    assert json.loads(out)["build"] == second
+    assert "would go: 1 builds" in amiss("prune", root, "--keep", "1", "--dry-run")[1]
+    _, out, _ = amiss("prune", root, "--keep", "1", "--json")
+    assert json.loads(out)["builds"] == [first]
+    assert amiss("check", root)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("remove", "product-09"), "no product 'product-09'"),
+        (("remove", "product-00", "nothing.png"), "no reference 'nothing.png'"),
+        (("publish", "20200101T000000Z-0000000000000000"), "there is no build"),
+        (("diff", "a", "b"), "there is no build"),
+    ],
+)
+def test_what_is_not_there_is_named_and_nothing_changes(
+    amiss: Callable[..., Run], root: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = (root / "catalog" / "journal.jsonl").read_bytes(), (root / "CURRENT").read_bytes()
+    code, _, err = amiss(words[0], root, *words[1:])
+    assert code == 2
+    assert said in err
+    after = (root / "catalog" / "journal.jsonl").read_bytes(), (root / "CURRENT").read_bytes()
+    assert after == before
+
+
+def test_a_rebuild_is_foreseen_and_much_that_is_lost_must_be_approved(
+    amiss: Callable[..., Run], root: Path, write_pictures: Callable[..., Path]
+) -> None:
+    files = sorted(p for p in root.rglob("*") if p.is_file())
+    more = write_pictures(root.parent / "more", products=5, references=1, seed=50)
+    amiss("import", more, root)
+    amiss("remove", root, "product-01")
+    amiss("remove", root, "product-02")
+    before = read_current(root).build
+    code, out, _ = amiss("rebuild", root, "--dry-run", "--json")
+    found = json.loads(out)
+    assert (found["embed"], found["kept"], found["dropped"]) == (3, 6, 6)
+    assert (found["products_added"], found["products_removed"]) == (
+        ["product-04"], ["product-01", "product-02"],
+    )  # fmt: skip
+    assert found["lost"] == 0.25  # 12 references -> 9
+    assert code == 1
+    assert read_current(root).build == before
+    assert {p for p in root.rglob("*") if p.is_file()} >= set(files)
+    assert amiss("rebuild", root)[0] == 1
+    assert amiss("rebuild", root, "--approve")[0] == 0
+    assert read_current(root).build != before
+    _, out, _ = amiss("rebuild", root, "--dry-run")
+    assert "would embed 0 references, keep 9, drop 0; 0% of references or products lost" in out
+    assert "embed 9" in amiss("rebuild", root, "--dry-run", "--full")[1]
