@@ -23,12 +23,13 @@ from anomaly.outline import Outline, compare_outlines, draw_outline
 from anomaly.results import Channel, Comparison, Pairing, View
 from embeddings.foreground import Foreground
 from embeddings.images import Mask
+from embeddings.metric import Metric
 from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 3
-_RADIUS = 2  # cells of the window in the aligned reference
+COMPARE_VERSION = 4
+_RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.66, 0.8
@@ -43,19 +44,21 @@ def compare(
     pairings: Mapping[str, Pairing],
     *,
     foreground: Foreground,
+    metric: Metric | None = None,
 ) -> Comparison:
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
 
     `foreground` is the query's, in the picture as given. `product`, `missing`, `surroundings`
-    and `outline` need an aligned reference, `anywhere` and `absent` don't.
+    and `outline` need an aligned reference, `anywhere` and `absent` don't. `absent` is not measured
+    under glare: what it hides is not gone.
     """
-    query = view.patches.dense()
-    dense = [reference.patches.dense() for reference in references]
+    query = view.patches.dense(metric)
+    dense = [reference.patches.dense(metric) for reference in references]
     products = [_product_cells(reference) for reference in references]
     found = [_everywhere(query, p, d, view) for p, d in zip(products, dense, strict=True)]
     unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
-    absent = min(found, key=lambda f: f.absent).absent
+    absent = min(f.absent for f in found) if not view.glare else float("nan")
     share = float(view.measured.mean())
     anywhere = (
         Channel("anywhere", unexplained, top_mean(unexplained), share),
@@ -67,12 +70,10 @@ def compare(
         if reference.reference_id in pairings
     ]
     placed = {one.reference.reference_id: _in_place(query, one, view) for one in usable}
-    # Shared print (a logo, a barcode) registers, too: the patches must bear an alignment out.
     refuted = tuple(
         one.reference.reference_id
         for one in usable
-        if placed[one.reference.reference_id].unlike
-        > (_MOST_UNLIKE_WIDE if one.pairing.span >= _WIDE else _MOST_UNLIKE)
+        if _refuted(one.pairing, placed[one.reference.reference_id])
     )
     sound = [p for name, p in placed.items() if name not in refuted]
     if not sound:
@@ -221,6 +222,11 @@ def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
         unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
     coverage = _coverage(aligned.reference, product, pairing, view)
     return _Placed(forward, backward, on, coverage, unlike)
+
+
+def _refuted(pairing: Pairing, placed: _Placed) -> bool:
+    """Shared print (a logo, a barcode) registers, too: the patches must bear an alignment out."""
+    return placed.unlike > (_MOST_UNLIKE_WIDE if pairing.span >= _WIDE else _MOST_UNLIKE)
 
 
 def _between_strangers(some: Floats, others: Floats) -> float:

@@ -21,6 +21,7 @@ from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
 from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason
 from anomaly.serving import Serving
+from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
@@ -88,7 +89,9 @@ def _look(request: Request, clock: StageClock) -> Query:
         with clock("keypoints"):
             return features(request.pixels, ground, mask=request.mask)
 
-    return Query(lambda: request.pixels, ground, keypoints)
+    return Query(
+        lambda: request.pixels, ground, keypoints, clipped=lambda: clipped_pixels(request.pixels)
+    )
 
 
 def _embedded(query: Query, serving: Serving, clock: StageClock) -> Query:

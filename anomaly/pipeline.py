@@ -27,12 +27,21 @@ from anomaly.results import (
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
-from anomaly.view import VIEW_VERSION, as_it_is, comparable, turned, wants_turning
+from anomaly.view import (
+    VIEW_VERSION,
+    as_it_is,
+    bright_in,
+    comparable,
+    turned,
+    wants_turning,
+    without_glare,
+)
 from embeddings.embedder import Embedder, Embedding
 from embeddings.fingerprint import ScoringFingerprint
 from embeddings.foreground import FOREGROUND_VERSION, Foreground
-from embeddings.images import Pixels
+from embeddings.images import Mask, Pixels
 from embeddings.keypoints import Keypoints
+from embeddings.metric import METRIC_VERSION
 from gallery.describe import Reference
 
 SCORING = ScoringFingerprint.of(
@@ -40,12 +49,16 @@ SCORING = ScoringFingerprint.of(
         "align": ALIGN_VERSION,
         "compare": COMPARE_VERSION,
         "foreground": FOREGROUND_VERSION,
+        "metric": METRIC_VERSION,
         "score": SCORE_VERSION,
         "view": VIEW_VERSION,
     },
     {},
 )
 """What profiles and nulls were learned under; they are worth nothing under another one."""
+# Clipping is no sign of glare where pristine pictures are clipped all over (a binarised scan), and
+# where they are bright as well; without a place for that, not when they are bright anywhere.
+_USUALLY_CLIPPED, _BRIGHT_ANYWHERE = 0.2, 0.02
 
 
 @dataclass(frozen=True)
@@ -54,12 +67,14 @@ class Query:
 
     pixels: gives the (H, W, 3) uint8 RGB picture; asked only when it must be embedded.
     keypoints: gives its local features; asked only when it must be aligned.
+    clipped: gives the pixels that are clipped (`clipped_pixels`); None: there are none.
     """
 
     pixels: Callable[[], Pixels]
     foreground: Foreground
     keypoints: Callable[[], Keypoints]
     embedding: Embedding | None = None
+    clipped: Callable[[], Mask] | None = None
 
 
 @dataclass
@@ -116,9 +131,12 @@ def examine(
             )
         else:
             view = as_it_is(query.embedding or _embed(query, embedder))
+    usable = _usable(alignment, view)
+    with timed("glare"):
+        view = _without_glare(query, view, references, usable)
     with timed("compare"):
         comparison = compare(
-            view, references, _usable(alignment, view), foreground=query.foreground
+            view, references, usable, foreground=query.foreground, metric=embedder.metric
         )
     return Evidence(tuple(r.reference_id for r in references), alignment, view, comparison)
 
@@ -157,6 +175,25 @@ def judge(
 def _embed(query: Query, embedder: Embedder) -> Embedding:
     (embedding,) = embedder.embed([query.pixels()], foregrounds=[query.foreground])
     return embedding
+
+
+def _without_glare(
+    query: Query, view: View, references: Sequence[Reference], pairings: Mapping[str, Pairing]
+) -> View:
+    exposures = [reference.exposure for reference in references]
+    if query.clipped is None or max(e.clipped for e in exposures) > _USUALLY_CLIPPED:
+        return view
+    clipped = query.clipped()
+    if not clipped.any():
+        return view
+    bright = [
+        bright_in(view, reference, pairings[reference.reference_id])
+        for reference in references
+        if reference.reference_id in pairings
+    ]
+    if not bright and max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
+        return view
+    return without_glare(view, clipped, unless=bright)
 
 
 def _usable(alignment: Alignment | None, view: View) -> dict[str, Pairing]:

@@ -18,6 +18,7 @@ from anomaly.pipeline import SCORING, Query, examine
 from anomaly.results import Channel, EvidenceKind, Null
 from anomaly.score import Prior, combine, fit_null
 from embeddings.embedder import Embedder, Embedding
+from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import Foreground
 from embeddings.images import Pixels, read_image
@@ -133,6 +134,7 @@ class ProfileStep:
             _full_size(one),
             lambda: one.keypoints,
             Embedding(one.vector, one.patches),
+            clipped=(lambda: clipped_pixels(self._pixels(one))) if one.exposure.clipped else None,
         )
         placed = examine(query, siblings, embedder=self._embedder)
         free = placed

@@ -174,7 +174,8 @@ class View:
     turn_deg  how far the view turned the picture; 0 for the picture as it is
     zoom      how far it enlarged what is embedded; 1 for the picture as it is
     picture_size  (height, width) of the picture as given
-    measured  (H, W) bool: cells that show the picture, not what was filled in beside it
+    measured  (H, W) bool: cells that show the picture, not glare or what was filled in beside it
+    glare     share of the cells that glare hides
     """
 
     patches: PatchGrid
@@ -184,6 +185,7 @@ class View:
     zoom: float
     picture_size: tuple[int, int]
     measured: Mask
+    glare: float = 0.0
 
     def centres_in_picture(self) -> Floats:
         """(H * W, 2) float32 x, y of the cells in the picture as given."""

@@ -20,13 +20,14 @@ from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 1
+SCORE_VERSION = 2
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
-_SPREAD_WEIGHT = 8.0  # and its spread: a handful of scores says little about theirs
+_SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
 _NORM = 4
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
+_KNOWN = 0.6  # of what is gone: what is less new than that is known content
 _MOST_FINDINGS = 20
 
 
@@ -160,11 +161,10 @@ def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence) -> Kind:
         return "spill"
     if not comparison.placed:
         return "changed"
-    novel = float(evidence.novel[cells].mean()) > _CLEAR
-    gone = float(evidence.gone[cells].mean()) > _CLEAR
-    if gone and not novel:
+    novel, gone = float(evidence.novel[cells].mean()), float(evidence.gone[cells].mean())
+    if gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone):
         return "missing"
-    return "added" if novel and not gone else "changed"
+    return "added" if novel > _CLEAR >= gone else "changed"
 
 
 def _place(cells: Mask, view: View) -> tuple[tuple[float, float, float, float], float]:

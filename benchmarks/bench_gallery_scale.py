@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.machine import save
 from embeddings import fake_embedder
+from embeddings.exposure import Exposure
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.foreground import Foreground
 from embeddings.keypoints import Keypoints
@@ -100,7 +101,8 @@ def describe_noise(draw: np.random.Generator, vector: np.ndarray) -> Description
         (96, 96),
     )
     grid = PatchGrid((layer(12, 40, 8), layer(6, 112, 16)), (96, 96), (96, 96), (0, 0, 96, 96))
-    return Description(vector, grid, points, Foreground(np.ones((96, 96), bool), 1.0, "given"))
+    ground = Foreground(np.ones((96, 96), bool), 1.0, "given")
+    return Description(vector, grid, points, ground, Exposure(0.0, np.zeros((12, 12), bool)))
 
 
 def make(root: Path, products: int) -> dict[str, Any]:

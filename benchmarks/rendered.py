@@ -14,6 +14,7 @@ from anomaly.pipeline import Query
 from anomaly.profile import Profile, ProfileStep, read_profile
 from anomaly.studio import Photograph, Product, draw_shot, render
 from embeddings import Embedder, Pixels, estimate_foreground
+from embeddings.exposure import clipped_pixels
 from gallery import CatalogRow, Reference, describe
 from gallery.describe import from_record, to_record
 
@@ -57,7 +58,12 @@ def as_references(
 def as_query(image: Pixels) -> Query:
     """A photograph as the inspector looks at it."""
     ground = estimate_foreground(image)
-    return Query(lambda: image, ground, lambda: features(image, ground))
+    return Query(
+        lambda: image,
+        ground,
+        lambda: features(image, ground),
+        clipped=lambda: clipped_pixels(image),
+    )
 
 
 def _png(image: Pixels) -> bytes:

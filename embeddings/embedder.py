@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from embeddings.errors import BackboneError
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.foreground import FOREGROUND_VERSION, Foreground
 from embeddings.images import Mask, Pixels, fit_longest_side
+from embeddings.metric import Metric, shipped_metric
 from embeddings.patches import Floats, PatchGrid, PatchLayer
 
 DEFAULT_SIZE_PX = 448
@@ -54,6 +56,11 @@ class Embedder:
     def batch_size(self) -> int:
         """Pictures that one pass takes together; 1 means that passes should run side by side."""
         return _BATCH[self._backbone.device_class]
+
+    @cached_property
+    def metric(self) -> Metric | None:
+        """How dense features of this embedder are compared; None: as they are."""
+        return shipped_metric(self._backbone.spec)
 
     def repeatable(self) -> AbstractContextManager[None]:
         """While held, results don't depend on the number of threads (see `one_intra_op_thread`)."""

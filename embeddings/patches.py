@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.images import scale_points
+from embeddings.metric import Metric
 
 Floats = NDArray[np.float32]
 
@@ -50,14 +51,18 @@ class PatchGrid:
         rows, columns = self.layers[0].features.shape[:2]
         return rows, columns
 
-    def dense(self) -> Floats:
-        """(H, W, sum of D) float32: layers soft-normalised, brought to the finest, joined."""
+    def dense(self, metric: Metric | None = None) -> Floats:
+        """(H, W, sum of D) float32: layers soft-normalised, brought to the finest, joined; in the
+        space of `metric` where there is one."""
         finest = self.layers[0].stride_px
-        parts = [
-            _upsample(_soft_normalised(layer), layer.stride_px / finest, self.shape)
-            for layer in self.layers
+        parts = [_soft_normalised(layer) for layer in self.layers]
+        if metric is not None:  # before they are brought to the finest: fewer cells
+            parts = [part @ weights for part, weights in zip(parts, metric.weights, strict=True)]
+        wide = [
+            _upsample(part, layer.stride_px / finest, self.shape)
+            for part, layer in zip(parts, self.layers, strict=True)
         ]
-        return np.concatenate(parts, axis=2)
+        return np.concatenate(wide, axis=2) if metric is None else np.add.reduce(wide)
 
     def centres_px(self) -> Floats:
         """(H, W, 2) float32 x, y of each patch centre in the picture as given."""

@@ -14,7 +14,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from embeddings.embedder import Embedder
+from embeddings.embedder import Embedder, Embedding
+from embeddings.exposure import EXPOSURE_VERSION, Exposure, exposure_of
 from embeddings.foreground import Foreground, estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels, read_image, read_mask
 from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
@@ -25,7 +26,9 @@ from gallery.errors import DamagedGallery
 from gallery.records import Record
 
 _MASK_PX = 1024  # longest side of a stored mask
-RECORD_CODEC = f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px"
+RECORD_CODEC = (
+    f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px; exposure {EXPOSURE_VERSION}"
+)
 """What a record's bytes depend on beside the embedder: part of the embedding fingerprint."""
 
 
@@ -37,6 +40,7 @@ class Description:
     patches: PatchGrid
     keypoints: Keypoints
     foreground: Foreground
+    exposure: Exposure
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Reference:
 
     vector      (D,) float32, unit length
     foreground  its mask has the size of the picture, 1024 px on the longest side at most
+    exposure    all clipped and bright where it was not recorded
     """
 
     reference_id: str
@@ -56,13 +61,14 @@ class Reference:
     patches: PatchGrid
     keypoints: Keypoints
     foreground: Foreground
+    exposure: Exposure
 
 
 def describe(image: Pixels, embedder: Embedder, *, mask: Mask | None = None) -> Description:
     """Describe an (H, W, 3) uint8 RGB picture; `mask` ((H, W) bool) is trusted where given."""
     look = _look(image, mask)
     (embedding,) = embedder.embed([image], foregrounds=[look.foreground])
-    return Description(embedding.vector, embedding.patches, look.keypoints, look.foreground)
+    return _joined(look, embedding)
 
 
 def describe_originals(
@@ -79,10 +85,17 @@ def describe_originals(
             pool.map(lambda i: embedder.embed([images[i]], foregrounds=[grounds[i]])[0],
                      range(len(images)))
         )  # fmt: skip
-    return [
-        Description(e.vector, e.patches, p.keypoints, p.foreground)
-        for e, p in zip(embedded, prepared, strict=True)
-    ]
+    return list(pool.map(_joined, prepared, embedded))
+
+
+def _joined(look: _Prepared, embedding: Embedding) -> Description:
+    return Description(
+        embedding.vector,
+        embedding.patches,
+        look.keypoints,
+        look.foreground,
+        exposure_of(look.image, embedding.patches),
+    )
 
 
 @dataclass(frozen=True)
@@ -125,11 +138,13 @@ def to_record(row: CatalogRow, description: Description) -> Record:
         "box_px": list(grid.box_px),
         "layers": [[c.step, c.stride_px, c.floor] for c in coded],
         "foreground": [ground.confidence, ground.source],
+        "clipped": round(description.exposure.clipped, 6),
     }
     arrays: dict[str, np.ndarray[Any, Any]] = {
         f"layer{i}": c.residuals for i, c in enumerate(coded)
     }
     arrays["mask"] = np.packbits(mask, axis=1)
+    arrays["bright"] = np.packbits(description.exposure.bright, axis=1)
     arrays["points_xy"] = points.points_xy
     arrays["point_sizes"] = points.sizes_px
     arrays["point_angles"] = points.angles_deg
@@ -167,6 +182,7 @@ def from_record(record: Record, vector: Floats) -> Reference:
                 _pair(meta["image_size"]),
             ),
             foreground=_foreground(meta, arrays),
+            exposure=_exposure(meta, arrays),
         )
     except KeyError as error:
         raise DamagedGallery(f"a reference record has no {error}") from error
@@ -189,6 +205,14 @@ def _foreground(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Foregroun
     mask = np.unpackbits(arrays["mask"], axis=1, count=width)[:height].astype(np.bool_)
     confidence, source = meta["foreground"]
     return Foreground(mask, confidence, source)
+
+
+def _exposure(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Exposure:
+    rows, columns = arrays["layer0"].shape[1:]  # (D, H, W) as it is stored
+    if "clipped" not in meta:  # records that say nothing of it
+        return Exposure(1.0, np.ones((rows, columns), np.bool_))
+    bright = np.unpackbits(arrays["bright"], axis=1, count=columns)
+    return Exposure(meta["clipped"], bright.astype(np.bool_))
 
 
 def _pair(values: Any) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from anomaly.results import Comparison, Pairing, View
 from anomaly.view import as_it_is
 from embeddings import fake_embedder, given_foreground
 from embeddings.foreground import Foreground
+from embeddings.metric import Metric
 from embeddings.registration import Registration
 from gallery import CatalogRow, Reference
 from gallery.describe import describe, from_record, to_record
@@ -102,7 +103,7 @@ def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.linalg.norm(a.astype(float)[:, None] - b.astype(float)[None], axis=2)
 
 
-def windows_by_hand(query, moved, on, measured, radius=2):
+def windows_by_hand(query, moved, on, measured, radius=1):
     forward, backward = np.full(on.shape, np.nan), np.full(on.shape, np.nan)
     cells = list(np.ndindex(on.shape))
     for (r, c), (s, d) in product(cells, cells):
@@ -438,3 +439,28 @@ def test_without_an_aligned_reference_the_query_s_own_foreground_is_the_product(
     assert compared(image, [reference_of(image)], None, foreground=doubtful).product.all()
     turned = replace(view_of(image), turn_deg=90.0)  # the mask is in the picture's frame, not its
     assert compared(turned, [reference_of(image)], None, foreground=trusted).product.all()
+
+
+def test_what_glare_hides_is_not_called_absent() -> None:
+    image = picture()
+    view = view_of(image)
+    measured = view.measured.copy()
+    measured[5:9, 7:12] = False
+    hidden = replace(view, measured=measured, glare=float(1 - measured.mean()))
+    found = scores_of(compared(hidden, [reference_of(image)], None))
+    assert math.isnan(found["absent"])
+    assert found["anywhere"] < 0.1  # the codec has rounded the reference
+    assert math.isfinite(scores_of(compared(image, [reference_of(image)], None))["absent"])
+
+
+def test_a_metric_counts_distances_in_its_own_space() -> None:
+    image, other = picture(), picture(seed=5)
+    dims = [layer.features.shape[2] for layer in view_of(image).patches.layers]
+    double = np.eye(sum(dims), dtype=np.float32) * 2
+    metric = Metric(tuple(np.split(double, np.cumsum(dims)[:-1])))
+    ground = Foreground(np.ones(SIZE, np.bool_), 0.0, "estimated")
+    arguments = view_of(image), [reference_of(other)], {"r0": pairing_of()}
+    plain = maps_of(compare(*arguments, foreground=ground))
+    scaled = maps_of(compare(*arguments, foreground=ground, metric=metric))
+    assert set(plain) == set(scaled)
+    np.testing.assert_allclose(scaled["anywhere"], 2 * plain["anywhere"], rtol=1e-3, atol=1e-3)

@@ -33,11 +33,11 @@ def test_a_single_value_or_equal_ones_have_a_spread_all_the_same() -> None:
 
 
 def test_with_a_prior_the_null_is_drawn_towards_it() -> None:
-    # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 8; a new
+    # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 24; a new
     # picture differs by that and by the mean's own error, which is that of 4 values.
     null = fit_null([1.0, 2.0, 6.0], Prior(centre=11.0, spread=0.5, between=3.0))
     assert null.centre == pytest.approx((9 + 11) / 4)
-    assert null.spread == pytest.approx(math.sqrt((14 + 8 * 0.25) / 10 * (1 + 1 / 4)))
+    assert null.spread == pytest.approx(math.sqrt((14 + 24 * 0.25) / 26 * (1 + 1 / 4)))
 
 
 def test_the_more_values_the_less_the_prior_says() -> None:
@@ -45,7 +45,7 @@ def test_the_more_values_the_less_the_prior_says() -> None:
     values = rng.normal(5.0, 2.0, 4000)
     null = fit_null(values.tolist(), prior)
     assert null.centre == pytest.approx(values.mean(), abs=0.05)
-    assert null.spread == pytest.approx(values.std(), abs=0.1)
+    assert null.spread == pytest.approx(values.std(), abs=0.15)
 
 
 def test_only_a_prior_knows_no_more_than_where_other_products_lie() -> None:

@@ -1,0 +1,101 @@
+"""What each part of the engine is worth: the part off, everything else as it is.
+
+    AMISS_DATA=... python -m benchmarks.bench_ablation           # 20 minutes on 2 cores
+    AMISS_DATA=... python -m benchmarks.bench_ablation --check   # a few queries, nothing written
+
+cookies, carton_top and the headline studio set, 4 references, seeds 0 to 2: mean AUROC, and the
+median time of a query. The shipped null was learned with all parts on; where it is not used
+anyway, its centres and spreads still draw a product's own towards them, so a part that changes raw
+scores much is flattered a little by staying on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from rich.console import Console
+from rich.table import Table
+
+from anomaly import compare, pipeline
+from benchmarks.datasets import RENDERED
+from benchmarks.evaluate import evaluate
+from benchmarks.export import export
+from benchmarks.machine import RESULTS, machine
+from benchmarks.plan import Plan
+from benchmarks.records import read_records
+from embeddings.embedder import Embedder
+from gallery import durable
+
+_SETS = ("cookies", "carton_top", "studio")
+
+
+@contextmanager
+def _everything() -> Iterator[None]:
+    yield
+
+
+def _off(target: object, name: str, stand_in: object) -> Callable[[], Any]:
+    return lambda: mock.patch.object(target, name, stand_in)
+
+
+PARTS: Mapping[str, Callable[[], Any]] = {
+    "everything on": _everything,
+    "no metric": _off(Embedder, "metric", None),
+    "no glare mask": _off(pipeline, "_without_glare", lambda query, view, *_: view),
+    "no outline": _off(compare, "compare_outlines", lambda *_, **__: None),
+    "no turned view": _off(pipeline, "wants_turning", lambda pairing: False),
+    "no alignment": _off(pipeline, "_usable", lambda alignment, view: {}),
+    "window of 2 cells": _off(compare, "_RADIUS", 2),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    data = os.environ.get("AMISS_DATA")
+    sets = _SETS if data else tuple(name for name in _SETS if name in RENDERED)
+    plan = Plan(Path(data or "."), sets, (4,), (0,) if check else (0, 1, 2), 6 if check else None)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for part, switched in PARTS.items():
+            with switched():
+                path = export("amiss", plan, Path(folder))
+            found[part] = _figures(path)
+    _show(found)
+    if not check and data:
+        value = {"command": "python -m benchmarks.bench_ablation", "figures": found} | machine()
+        text = json.dumps(value, indent=1) + "\n"
+        durable.write_file(RESULTS / "ablation.json", text.encode())
+
+
+def _figures(path: Path) -> dict[str, dict[str, float]]:
+    """Mean AUROC and median milliseconds by set."""
+    results = evaluate(read_records([path])).results
+    return {
+        result.dataset: {
+            "auroc": round(result.figures["auroc"].mean, 4),
+            "ms": round(result.latency_ms["median"], 1),
+        }
+        for result in results
+    }
+
+
+def _show(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    names = list(next(iter(found.values())))
+    table = Table("part", *names, title="AUROC, 4 references (median ms)")
+    for part, figures in found.items():
+        table.add_row(part, *(f"{figures[n]['auroc']:.3f} ({figures[n]['ms']:.0f})" for n in names))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""What the order of the stages guarantees, whatever the stages do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from anomaly.pipeline import Query, StageClock, examine
+from embeddings import fake_embedder
+from embeddings.exposure import clipped_pixels
+from embeddings.foreground import Foreground
+from embeddings.keypoints import detect_keypoints
+from gallery import CatalogRow, Reference
+from gallery.describe import describe, from_record, to_record
+
+SIZE = (144, 192)
+EMBEDDER = fake_embedder(size_px=192)
+ROW = CatalogRow("p", 1, 0, "r0", None, None, None, None, None, "r0")
+
+
+def picture(*, glare: bool = False) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(size=(14, 18, 3)).astype(np.float32)
+    smooth = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    image = np.clip(110 + 40 * smooth, 0, 230).astype(np.uint8)
+    if glare:
+        image[60:90, 80:110] = 255
+    return image
+
+
+def reference_of(image: np.ndarray) -> Reference:
+    described = describe(image, EMBEDDER)
+    return from_record(to_record(ROW, described), described.vector)
+
+
+def query_of(image: np.ndarray) -> Query:
+    return Query(
+        lambda: image,
+        Foreground(np.ones(SIZE, np.bool_), 0.0, "estimated"),
+        lambda: detect_keypoints(image),
+        clipped=lambda: clipped_pixels(image),
+    )
+
+
+def test_glare_is_left_out_of_the_evidence() -> None:
+    reference = reference_of(picture())
+    seen = examine(query_of(picture(glare=True)), [reference], embedder=EMBEDDER, placed=False)
+    blind = replace(query_of(picture(glare=True)), clipped=None)
+    unmasked = examine(blind, [reference], embedder=EMBEDDER, placed=False)
+    scores = [
+        {c.name: c.score for c in evidence.comparison.channels}["anywhere"]
+        for evidence in (seen, unmasked)
+    ]
+    assert seen.view.glare > 0
+    assert unmasked.view.glare == 0
+    assert scores[0] < 0.7 * scores[1]
+
+
+def test_clipping_that_pristine_pictures_have_as_well_is_no_glare() -> None:
+    """A white label, a binarised scan: white is information there."""
+    query = query_of(picture(glare=True))
+    white = reference_of(picture(glare=True))
+    assert white.exposure.bright.any()
+    assert examine(query, [white], embedder=EMBEDDER, placed=False).view.glare == 0
+    placed = examine(query, [white], embedder=EMBEDDER)
+    assert placed.comparison.placed
+    assert placed.view.glare == 0
+    assert examine(query, [reference_of(picture())], embedder=EMBEDDER).view.glare > 0
+    dark = reference_of(picture())
+    scan = replace(dark, exposure=replace(dark.exposure, clipped=0.5))
+    assert examine(query, [scan], embedder=EMBEDDER).view.glare == 0
+
+
+def test_a_reference_of_which_exposure_is_not_known_hides_nothing() -> None:
+    stored = to_record(ROW, describe(picture(), EMBEDDER))
+    meta = {key: value for key, value in stored.meta.items() if key != "clipped"}
+    arrays = {key: value for key, value in stored.arrays.items() if key != "bright"}
+    old = from_record(replace(stored, meta=meta, arrays=arrays), np.ones(4, np.float32))
+    assert examine(query_of(picture(glare=True)), [old], embedder=EMBEDDER).view.glare == 0
+
+
+def test_every_stage_is_on_the_clock() -> None:
+    clock = StageClock()
+    examine(query_of(picture()), [reference_of(picture())], embedder=EMBEDDER, clock=clock)
+    assert set(clock.milliseconds) == {"align", "embed", "glare", "compare"}
