@@ -186,13 +186,10 @@ def _without_glare(
     clipped = query.clipped()
     if not clipped.any():
         return view
-    bright = [
-        bright_in(view, reference, pairings[reference.reference_id])
-        for reference in references
-        if reference.reference_id in pairings
-    ]
-    if not bright and max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
+    aligned = [r for r in references if r.reference_id in pairings]
+    if not aligned and max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
         return view
+    bright = (bright_in(view, r, pairings[r.reference_id]) for r in aligned)
     return without_glare(view, clipped, unless=bright)
 
 

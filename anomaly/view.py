@@ -8,7 +8,7 @@ a similarity, so that nothing is sheared; one network pass either way.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import cv2
@@ -95,12 +95,12 @@ def bright_in(view: View, reference: Reference, pairing: Pairing) -> Mask:
     return np.asarray(found.reshape(view.measured.shape) > 0)
 
 
-def without_glare(view: View, clipped: Mask, *, unless: Sequence[Mask] = ()) -> View:
+def without_glare(view: View, clipped: Mask, *, unless: Iterable[Mask] = ()) -> View:
     """The view without the cells that glare hides: where `clipped` is, and its halo.
 
-    `clipped` is a mask of the picture at any size; `unless`: (H, W) cells that are white anyway, by
-    reference: a patch of clipped cells that most of them explain is no glare. So much of it that it
-    must be the exposure, and not a mirrored lamp, hides nothing.
+    `clipped` is a mask of the picture at any size. `unless`: (H, W) cells that are white anyway, by
+    reference (only asked if there are clipped ones); a patch that most of them explain is no glare.
+    So much of it that it must be the exposure, and not a mirrored lamp, hides nothing.
     """
     height, width = clipped.shape
     near = cv2.blur(clipped.astype(np.float32), (_CELL_PX, _CELL_PX))
@@ -115,11 +115,12 @@ def without_glare(view: View, clipped: Mask, *, unless: Sequence[Mask] = ()) -> 
     return replace(view, measured=view.measured & ~hidden, glare=float(hidden.mean()))
 
 
-def _beyond(core: Mask, unless: Sequence[Mask]) -> Mask:
+def _beyond(core: Mask, unless: Iterable[Mask]) -> Mask:
     """The connected parts of `core` of which more than a fifth isn't white in most references."""
-    if not unless or not core.any():
+    found = list(unless) if core.any() else []
+    if not found:
         return core
-    white = np.mean(unless, axis=0) >= 0.5
+    white = np.mean(found, axis=0) >= 0.5
     count, parts = cv2.connectedComponents(core.astype(np.uint8))
     kept = [n for n in range(1, count) if white[parts == n].mean() < _WITHIN]
     return np.asarray(np.isin(parts, kept))

@@ -37,8 +37,13 @@ def exposure_of(image: Pixels, grid: PatchGrid) -> Exposure:
 def clipped_pixels(image: Pixels) -> Mask:
     """(h, w) bool of the picture at 448 px on its longest side, or as given if it is smaller:
     where all three colours are clipped, as in a lamp's mirror image."""
-    small = fit_longest_side(image, _SIZE_PX) if max(image.shape[:2]) > _SIZE_PX else image
-    return _above(small, _CLIPPED)
+    if max(image.shape[:2]) <= _SIZE_PX:
+        return _above(image, _CLIPPED)
+    if not _above(image, _CLIPPED).any():  # most pictures: shrinking costs more than looking
+        scale = _SIZE_PX / max(image.shape[:2])
+        height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+        return np.zeros((height, width), np.bool_)
+    return _above(fit_longest_side(image, _SIZE_PX), _CLIPPED)
 
 
 def _above(image: Pixels, level: int) -> Mask:
