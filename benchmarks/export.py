@@ -25,7 +25,7 @@ from benchmarks.metrics import Heated, cut_heat
 from benchmarks.peers import PEERS, SIZE_PX, PeerScorer, open_peers
 from benchmarks.plan import Plan, add_plan_arguments, plan_of
 from benchmarks.records import Provenance, Record, Scored, records_of, write_records
-from embeddings import Embedder, open_backbone
+from embeddings import DEFAULT_BACKBONE, Embedder, open_backbone
 
 POINTING = ("amiss",)  # scorers that give regions; others give heat only
 
@@ -58,7 +58,7 @@ def export(name: str, plan: Plan, out: Path) -> Path:
 
     Raises `UnknownScorer`, and what `open_peers` raises.
     """
-    backbone = CachedBackbone(open_backbone(device="cpu"), out / "embeddings")
+    backbone = CachedBackbone(open_backbone(plan.weights, device="cpu"), out / "embeddings")
     with _opened(name, plan, backbone) as scorer:
         source = Source(scorer, backbone)
         rows = list(_rows(source, plan))
@@ -74,6 +74,8 @@ def _opened(name: str, plan: Plan, backbone: CachedBackbone) -> Iterator[Scorer]
         return
     if plan.size_px != SIZE_PX:
         sys.exit(f"{name} runs at {SIZE_PX} px; --size {plan.size_px} would compare unlike things")
+    if plan.weights != DEFAULT_BACKBONE:
+        sys.exit(f"{name} runs on {DEFAULT_BACKBONE}; --weights would compare unlike things")
     with open_peers([name], backbone=backbone) as (peer,):
         yield peer
 

@@ -32,7 +32,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Backbone:
     backbone = fake_embedder()._backbone
-    monkeypatch.setattr(export_module, "open_backbone", lambda **_: backbone)
+    monkeypatch.setattr(export_module, "open_backbone", lambda *_, **__: backbone)
     return backbone
 
 
@@ -91,6 +91,23 @@ def test_a_plan_and_its_arguments_say_the_same(data: Path) -> None:
     assert str(data) not in asked.shown()
     assert "--limit 3" in asked.shown()
     assert "--limit" not in plan(data, "cookies").shown()
+
+
+def test_our_scorers_run_on_weights_of_ones_own_and_peers_refuse_them(
+    data: Path, tmp_path: Path
+) -> None:
+    timm, safetensors = pytest.importorskip("timm"), pytest.importorskip("safetensors.torch")
+    file = tmp_path / "v.safetensors"
+    safetensors.save_file(timm.create_model("test_vit", num_classes=0).state_dict(), file)
+    asked = plan(data, "cookies", shots=(1,), seeds=(0,), limit=2, weights=f"test_vit@{file}")
+    assert "--weights test_vit@v.safetensors" in asked.shown()
+    assert str(tmp_path) not in asked.shown().replace(str(data), "")
+    for name in ("anomalydino", "rad"):
+        records = read_records([export(name, asked, tmp_path)])
+        assert len(records.rows) == 2
+        assert all(np.isfinite(row.score) for row in records.rows)
+    with pytest.raises(SystemExit, match="would compare unlike things"):
+        export("anomalib-patchcore", asked, tmp_path)
 
 
 def test_the_cache_gives_the_same_features_and_remembers_what_they_took(
