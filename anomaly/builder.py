@@ -141,12 +141,13 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
         return Outlook(None, len(rows), 0, 0, names, (), 0.0)
     fingerprint = _open(settings).fingerprint(codec=RECORD_CODEC)
     with Gallery.open(place) as parent:
-        keys = {int(key) for shard in parent.shards() for key in shard.vectors()["key"]}
+        keys = set(parent.keys().tolist())
         before = frozenset(parent.product_ids())
         anew = full or fingerprint != parent.fingerprint
         kept = 0 if anew else len(keys & wanted.keys())
         after = frozenset(wanted.values())
-        pairs = ((len(before), len(after)), (len(keys), len(rows)))
+        built = parent.manifest  # without its delta, as the gate judges
+        pairs = ((built.products, len(after)), (built.references, len(rows)))
         return Outlook(
             parent.build_id,
             embed=len(rows) - kept,

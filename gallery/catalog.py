@@ -116,6 +116,10 @@ class Catalog:
         found = (p.rows[id] for p in self._products.values() for id in p.quarantined)
         return sorted(found, key=lambda row: row.key)
 
+    def refresh(self) -> None:
+        """Take in what other processes wrote since."""
+        self._replay()
+
     def unfinished_bytes(self) -> int:
         """Length of a journal line that a killed writer left; the next writer drops it."""
         return (self.folder / "journal.jsonl").stat().st_size - self._end
