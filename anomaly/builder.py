@@ -140,14 +140,13 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
         names = tuple(sorted({*wanted.values()}))
         return Outlook(None, len(rows), 0, 0, names, (), 0.0)
     fingerprint = _open(settings).fingerprint(codec=RECORD_CODEC)
-    with Gallery.open(place) as parent:
-        keys = set(parent.keys().tolist())
-        before = frozenset(parent.product_ids())
+    with Gallery.open(place) as parent, Gallery.open(place, build=parent.build_id) as built:
+        keys, stored = set(built.keys().tolist()), set(parent.keys().tolist())
+        before = frozenset(built.product_ids())
         anew = full or fingerprint != parent.fingerprint
-        kept = 0 if anew else len(keys & wanted.keys())
+        kept = 0 if anew else len(stored & wanted.keys())  # from the delta, too
         after = frozenset(wanted.values())
-        built = parent.manifest  # without its delta, as the gate judges
-        pairs = ((built.products, len(after)), (built.references, len(rows)))
+        pairs = ((len(before), len(after)), (len(keys), len(rows)))
         return Outlook(
             parent.build_id,
             embed=len(rows) - kept,
@@ -157,6 +156,16 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
             products_removed=tuple(sorted(before - after)),
             lost=max(max(0.0, (was - now) / was) for was, now in pairs),
         )
+
+
+def _let_go(root: Path, build_id: str) -> None:
+    """What was withdrawn while the build was made must not come back with it."""
+    with Gallery.open(root, build=build_id) as gallery:
+        ahead = open_catalog(root).seq > gallery.catalog_seq
+    if ahead:
+        from anomaly.update import update_gallery  # which needs this module
+
+        update_gallery(root, withdrawals=True)
 
 
 def published_settings(root: Path) -> dict[str, Any]:
@@ -231,4 +240,5 @@ def _build(
     if report.passed and not report.unchanged:
         publish(root, report.build_id, replacing=report.parent)
         report.published = True
+        _let_go(root, report.build_id)
     return report
