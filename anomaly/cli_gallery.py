@@ -125,7 +125,8 @@ def _withdraw(
     by: str | None,
     json: bool,
 ) -> None:
-    done = open_catalog(gallery).withdraw(product, wanted, deed=deed, why=why, by=by)
+    catalog = open_catalog(gallery)
+    done = catalog.withdraw(product, wanted, deed=deed, why=why, by=by)
     row: dict[str, Any] = {
         "schema": "amiss.withdraw/1", "deed": deed, "product_id": product,
         "references": [row.reference_id for row in done],
@@ -135,7 +136,7 @@ def _withdraw(
             output.out.print(f"{deed} {_shown(one)}", markup=False)
         if not done:
             output.out.print("nothing to do: it is so already", markup=False)
-    finish(lambda: serve_deed(gallery, done, deed=deed), row if json else None, gallery)
+    finish(lambda: serve_deed(catalog, done, deed=deed), row if json else None, gallery)
 
 
 def _shown(row: CatalogRow) -> str:

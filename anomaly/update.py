@@ -17,7 +17,7 @@ from embeddings.errors import FingerprintMismatch
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.threads import one_blas_thread
 from gallery.assemble import Described, Describer, EmbeddingDescriber, ProductStep
-from gallery.catalog import CatalogRow, open_catalog
+from gallery.catalog import Catalog, CatalogRow, open_catalog
 from gallery.delta import DeltaReport, update
 from gallery.describe import Reference
 from gallery.errors import NoDelta
@@ -46,12 +46,17 @@ def update_gallery(
     gates is not served. Raises `NotAGallery` where nothing is published, `NoDelta` where a rebuild
     is needed (too much changed, or another embedder), else what `gallery.delta.update` raises.
     """
-    place = Path(root)
-    with Gallery.open(place, build=read_current(place).build) as base:
-        maker = _Maker(base, threads)
+    return _update(open_catalog(Path(root)), withdrawals, also, threads, progress)
+
+
+def _update(
+    catalog: Catalog, withdrawals: bool, also: Collection[int], threads: int, progress: Progress
+) -> DeltaReport:
+    with Gallery.open(catalog.root, build=read_current(catalog.root).build) as base:
+        maker = _Maker(base, catalog, threads)
     with one_blas_thread:
         return update(
-            open_catalog(place),
+            catalog,
             maker,
             steps=(_LateProfile(maker.profile),),
             withdrawals=withdrawals,
@@ -82,24 +87,24 @@ def withdraw(
     Nothing else that is pending comes in. What the update raises leaves the deed in the catalog;
     `update_gallery` can then be called again.
     """
-    place = Path(root)
-    rows = open_catalog(place).withdraw(product_id, references, deed=deed, why=why, by=by)
-    return Withdrawn(rows, serve_deed(place, rows, deed=deed))
+    catalog = open_catalog(Path(root))
+    rows = catalog.withdraw(product_id, references, deed=deed, why=why, by=by)
+    return Withdrawn(rows, serve_deed(catalog, rows, deed=deed))
 
 
-def serve_deed(root: Path, rows: Sequence[CatalogRow], *, deed: str) -> DeltaReport | None:
-    """Make a deed of the catalog take effect; None where nothing is published yet."""
-    if not (root / "CURRENT").is_file():
+def serve_deed(catalog: Catalog, rows: Sequence[CatalogRow], *, deed: str) -> DeltaReport | None:
+    """Make a deed take effect that changed `rows`; None where nothing is published yet."""
+    if not (catalog.root / "CURRENT").is_file():
         return None
     also = [row.key for row in rows] if deed == "release" else ()
-    return update_gallery(root, withdrawals=True, also=also)
+    return _update(catalog, True, also, 2, _quiet)
 
 
 class _Maker:
     """The describer of a build's references, which opens its embedder when it is first needed."""
 
-    def __init__(self, base: Gallery, threads: int) -> None:
-        self._base, self._threads = base, threads
+    def __init__(self, base: Gallery, catalog: Catalog, threads: int) -> None:
+        self._base, self._catalog, self._threads = base, catalog, threads
 
     @property
     def fingerprint(self) -> EmbeddingFingerprint:
@@ -127,7 +132,7 @@ class _Maker:
             ) from error
         pictures = functools.partial(read_reference_picture, root)
         return (
-            EmbeddingDescriber(open_catalog(root), embedder, threads=self._threads),
+            EmbeddingDescriber(self._catalog, embedder, threads=self._threads),
             ProfileStep(embedder, pictures, threads=self._threads),
         )
 
