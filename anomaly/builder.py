@@ -158,14 +158,10 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
         )
 
 
-def _let_go(root: Path, build_id: str) -> None:
-    """What was withdrawn while the build was made must not come back with it."""
-    with Gallery.open(root, build=build_id) as gallery:
-        ahead = open_catalog(root).seq > gallery.catalog_seq
-    if ahead:
-        from anomaly.update import update_gallery  # which needs this module
+def _let_go(root: Path) -> None:
+    from anomaly.update import update_gallery  # which needs this module
 
-        update_gallery(root, withdrawals=True)
+    update_gallery(root, withdrawals=True)
 
 
 def published_settings(root: Path) -> dict[str, Any]:
@@ -238,7 +234,10 @@ def _build(
             progress=lambda done, total: progress("embed", done, total),
         )
     if report.passed and not report.unchanged:
+        built_from = catalog.seq
         publish(root, report.build_id, replacing=report.parent)
         report.published = True
-        _let_go(root, report.build_id)
+        catalog.refresh()
+        if catalog.seq > built_from:  # what was withdrawn meanwhile must not come back
+            _let_go(root)
     return report

@@ -30,8 +30,7 @@ from gallery.reader import Gallery
 from gallery.shard import describe_files
 
 MOST_CHANGED = 1000
-"""References that a delta may hold or overrule: searching asks for that many more."""
-_ALWAYS = 100  # as many in a small gallery, where a fifth (as count_delta allows) is little
+"""References that a delta may hold, or overrule: searching asks for that many more."""
 _SHARDS = 64  # few products share one, so that little is written when one of them changes
 _PATIENCE_S = 10.0
 
@@ -93,7 +92,7 @@ def update(
     steps: Sequence[ProductStep] = (),
     withdrawals: bool = False,
     also: Collection[int] = (),
-    most: int | None = None,
+    most: int = MOST_CHANGED,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> DeltaReport:
     """Serve what the catalog holds beyond the published build, as a delta over it.
@@ -182,14 +181,12 @@ def _begin(ground: _Ground, catalog: Catalog) -> None:
     report.pending = len(np.setxor1d(_keys(catalog.rows()), _keys(changes.rows)))
 
 
-def _require_little(ground: _Ground, most: int | None) -> None:
-    changes, built = ground.changes, ground.base.reference_count
-    allowed = max(_ALWAYS, min(MOST_CHANGED, built // 5)) if most is None else most
-    count = max(len(changes.overlaid), changes.hidden_keys)
-    if count > allowed:
+def _require_little(ground: _Ground, most: int) -> None:
+    count = max(len(ground.changes.overlaid), ground.changes.hidden_keys)
+    if count > most:
         raise NoDelta(
             f"{ground.root}: {count} references of products that changed are too many for a delta "
-            f"(at most {allowed} here); run `amiss rebuild`"
+            f"(at most {most}); run `amiss rebuild`"
         )
 
 
