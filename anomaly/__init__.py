@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from anomaly.inspector import Inspector
     from anomaly.results import Finding, Inspection, Reason, Unreadable
     from anomaly.schema import as_json, load_schema
+    from anomaly.update import Withdrawn, update_gallery, withdraw
 
 __all__ = [
     "AnomalyError",
@@ -26,6 +27,7 @@ __all__ = [
     "NewGallery",
     "Reason",
     "Unreadable",
+    "Withdrawn",
     "as_json",
     "build_config",
     "build_gallery",
@@ -33,6 +35,8 @@ __all__ = [
     "import_source",
     "load_schema",
     "rebuild",
+    "update_gallery",
+    "withdraw",
 ]
 
 _HOMES = {
@@ -42,6 +46,7 @@ _HOMES = {
     "inspector": ("Inspector",),
     "results": ("Finding", "Inspection", "Reason", "Unreadable"),
     "schema": ("as_json", "load_schema"),
+    "update": ("Withdrawn", "update_gallery", "withdraw"),
 }
 
 

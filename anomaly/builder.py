@@ -140,11 +140,11 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
         names = tuple(sorted({*wanted.values()}))
         return Outlook(None, len(rows), 0, 0, names, (), 0.0)
     fingerprint = _open(settings).fingerprint(codec=RECORD_CODEC)
-    with Gallery.open(place) as parent:
-        keys = {int(key) for shard in parent.shards() for key in shard.vectors()["key"]}
-        before = frozenset(parent.product_ids())
+    with Gallery.open(place) as parent, Gallery.open(place, build=parent.build_id) as built:
+        keys, stored = set(built.keys().tolist()), set(parent.keys().tolist())
+        before = frozenset(built.product_ids())
         anew = full or fingerprint != parent.fingerprint
-        kept = 0 if anew else len(keys & wanted.keys())
+        kept = 0 if anew else len(stored & wanted.keys())  # from the delta, too
         after = frozenset(wanted.values())
         pairs = ((len(before), len(after)), (len(keys), len(rows)))
         return Outlook(
@@ -156,6 +156,12 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
             products_removed=tuple(sorted(before - after)),
             lost=max(max(0.0, (was - now) / was) for was, now in pairs),
         )
+
+
+def _let_go(root: Path) -> None:
+    from anomaly.update import update_gallery  # which needs this module
+
+    update_gallery(root, withdrawals=True)
 
 
 def published_settings(root: Path) -> dict[str, Any]:
@@ -228,6 +234,10 @@ def _build(
             progress=lambda done, total: progress("embed", done, total),
         )
     if report.passed and not report.unchanged:
+        built_from = catalog.seq
         publish(root, report.build_id, replacing=report.parent)
         report.published = True
+        catalog.refresh()
+        if catalog.seq > built_from:  # what was withdrawn meanwhile must not come back
+            _let_go(root)
     return report

@@ -28,6 +28,7 @@ from anomaly.cli_gallery import (
     rollback_command,
 )
 from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
+from anomaly.cli_update import add_command, update_command
 from anomaly.config import build_config
 from embeddings.errors import EmbeddingsError
 from embeddings.foreground import estimate_foreground, given_foreground
@@ -87,7 +88,7 @@ def build_command(
     if json:
         output.emit({**_built(made.built), "import": _imported(made.imported)})
     else:
-        _show_import(made.imported, gallery)
+        show_import(made.imported, gallery)
         _show_build(made.built, gallery)
     raise typer.Exit(_code(made.built, made.imported))
 
@@ -100,7 +101,7 @@ def import_command(
     threads: ThreadsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Add references to the catalog; `rebuild` makes them serve. May be run again."""
+    """Add references to the catalog; `update` or `rebuild` makes them serve. May be run again."""
     settings = build_config(given={"threads": threads})
     with output.progress_bar() as bar:
         report = import_source(
@@ -109,7 +110,7 @@ def import_command(
     if json:
         output.emit({"schema": "amiss.import/1", **_imported(report)})
     else:
-        _show_import(report, gallery)
+        show_import(report, gallery)
     raise typer.Exit(_code(None, report))
 
 
@@ -172,11 +173,12 @@ def list_command(
     if products:
         _list_products(gallery, json)
         return
-    serving = read_current(gallery).build if (gallery / "CURRENT").exists() else None
+    serving = read_current(gallery) if (gallery / "CURRENT").exists() else None
     rows: list[dict[str, Any]] = [
         {
             "build": build_id,
-            "current": build_id == serving,
+            "current": (current := serving is not None and build_id == serving.build),
+            "delta": serving.delta if serving is not None and current else None,
             "created": manifest.created,
             "products": manifest.products,
             "references": manifest.references,
@@ -191,7 +193,7 @@ def list_command(
         return
     header = ("build", "serves", "products", "references", "gates", "content")
     cells = [
-        (r["build"], "yes" if r["current"] else "", f"{r['products']:,}", f"{r['references']:,}",
+        (r["build"], _serves(r), f"{r['products']:,}", f"{r['references']:,}",
          ", ".join(r["failed_gates"]) + " failed" if r["failed_gates"] else "passed",
          r["content_digest"][:12])
         for r in rows
@@ -245,6 +247,8 @@ def doctor_command(
     raise typer.Exit(output.UNREADABLE if broken else output.DONE)
 
 
+app.command("add")(add_command)
+app.command("update")(update_command)
 app.command("remove")(remove_command)
 app.command("quarantine")(quarantine_command)
 app.command("release")(release_command)
@@ -285,6 +289,12 @@ def _list_products(root: Path, json: bool) -> None:
         output.show_table(("product", "references"), [(n, str(c)) for n, c in rows])
 
 
+def _serves(row: dict[str, Any]) -> str:
+    if row["delta"] is not None:
+        return f"with delta {row['delta']}"
+    return "yes" if row["current"] else ""
+
+
 def _built(report: BuildReport) -> dict[str, Any]:
     return {"schema": "amiss.build/1", "passed": report.passed, **asdict(report)}
 
@@ -299,7 +309,7 @@ def _code(built: BuildReport | None, imported: ImportReport | None) -> int:
     return output.DONE if built is None or built.passed else output.GATE_FAILED
 
 
-def _show_import(report: ImportReport, root: Path) -> None:
+def show_import(report: ImportReport, root: Path) -> None:
     output.show_problems(report.problems, what="not imported")
     output.show_problems(report.notes, what="note")
     parts = [f"{report.added} references added"]

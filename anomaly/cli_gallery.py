@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from anomaly import output
+from anomaly.cli_update import finish
+from anomaly.update import serve_deed
 from embeddings.images import printable
 from gallery.catalog import CatalogRow, open_catalog
 from gallery.history import BuildDiff, diff_builds, prune, rollback
@@ -35,7 +37,7 @@ def remove_command(
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Take references, or a whole product, out of the catalog; the next rebuild lets them go."""
+    """Take references, or a whole product, out of the catalog and out of service."""
     _withdraw(gallery, product, references, "remove", why, by, json)
 
 
@@ -47,7 +49,7 @@ def quarantine_command(
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Withhold references from builds until they are released."""
+    """Withhold references from service and from builds until they are released."""
     _withdraw(gallery, product, references, "quarantine", why, by, json)
 
 
@@ -59,7 +61,7 @@ def release_command(
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Let quarantined references into builds again."""
+    """Let quarantined references serve again."""
     _withdraw(gallery, product, references, "release", why, by, json)
 
 
@@ -75,7 +77,10 @@ def rollback_command(
     to: Annotated[str | None, typer.Option("--to", help="Default: the one before.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make an older build serve again; the catalog stays, so withdraw what was wrong, too."""
+    """Make an older build serve again, without a delta; the catalog stays as it is.
+
+    So withdraw what was wrong, too; `update --withdrawals` lets go of what was withdrawn since.
+    """
     _show_current(rollback(gallery, to), gallery, json)
 
 
@@ -105,7 +110,8 @@ def prune_command(
         output.out.print(f"{name} stays: a reader holds it", markup=False)
     verb = "would go" if dry_run else "removed"
     output.out.print(
-        f"{verb}: {len(gone.builds)} builds, {len(gone.shards)} shards, {gone.bytes / 1e6:.1f} MB",
+        f"{verb}: {len(gone.builds)} builds, {len(gone.deltas)} deltas, "
+        f"{len(gone.shards)} shards, {gone.bytes / 1e6:.1f} MB",
         markup=False,
     )
 
@@ -119,19 +125,18 @@ def _withdraw(
     by: str | None,
     json: bool,
 ) -> None:
-    done = open_catalog(gallery).withdraw(product, wanted, deed=deed, why=why, by=by)
-    if json:
-        output.emit({
-            "schema": "amiss.withdraw/1", "deed": deed, "product_id": product,
-            "references": [row.reference_id for row in done],
-        })  # fmt: skip
-        return
-    for row in done:
-        output.out.print(f"{deed} {_shown(row)}", markup=False)
-    if not done:
-        output.out.print("nothing to do: it is so already", markup=False)
-    else:
-        output.out.print(f"`amiss rebuild {gallery}` makes it so", markup=False)
+    catalog = open_catalog(gallery)
+    done = catalog.withdraw(product, wanted, deed=deed, why=why, by=by)
+    row: dict[str, Any] = {
+        "schema": "amiss.withdraw/1", "deed": deed, "product_id": product,
+        "references": [row.reference_id for row in done],
+    }  # fmt: skip
+    if not json:
+        for one in done:
+            output.out.print(f"{deed} {_shown(one)}", markup=False)
+        if not done:
+            output.out.print("nothing to do: it is so already", markup=False)
+    finish(lambda: serve_deed(catalog, done, deed=deed), row if json else None, gallery)
 
 
 def _shown(row: CatalogRow) -> str:

@@ -29,6 +29,7 @@ from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
 from embeddings.registration import MIN_INLIERS
 from gallery.describe import Reference
+from gallery.reader import Gallery
 
 _USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
 _SEEN = 0.1  # foreground confidence from which there is something in the picture
@@ -225,14 +226,15 @@ def _result(
 ) -> Inspection:
     gallery, config = serving.gallery, config_digest(request.budget)
     return Inspection(
-        inspection_id=_inspection_id(request, gallery.build_id, config),
+        inspection_id=_inspection_id(request, gallery, config),
         image=request.name,
         product_id=product_id or request.product_id,
         product_id_source="identified" if request.product_id is None else "claimed",
         verdict=decision.verdict,
         reason=decision.reason,
         build=gallery.build_id,
-        catalog_seq=gallery.manifest.catalog_seq,
+        delta=gallery.delta_id,
+        catalog_seq=gallery.catalog_seq,
         config=config,
         timings_ms=dict(clock.milliseconds),
     )
@@ -259,10 +261,11 @@ def _with_figures(
     )
 
 
-def _inspection_id(request: Request, build: str, config: str) -> str:
-    """The same for the same picture, claim, build and settings, in any process."""
+def _inspection_id(request: Request, gallery: Gallery, config: str) -> str:
+    """The same for the same picture, claim, build, delta and settings, in any process."""
     digest = hashlib.sha256(str(request.pixels.shape).encode())
     digest.update(np.ascontiguousarray(request.pixels).data)
     if request.mask is not None:
         digest.update(np.packbits(request.mask).data)
-    return digest_json([digest.hexdigest(), request.product_id, build, config])[:20]
+    serves = gallery.build_id if gallery.delta_id is None else [gallery.build_id, gallery.delta_id]
+    return digest_json([digest.hexdigest(), request.product_id, serves, config])[:20]

@@ -1,7 +1,7 @@
 """`Inspector`: a gallery, open for inspecting pictures against its published build.
 
-Safe to share between threads. It follows CURRENT: a build that is published under it serves the
-next inspection; inspections under way end with the build they began with.
+Safe to share between threads. It follows CURRENT: a build or delta that is published under it
+serves the next inspection; inspections under way end with what they began with.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from embeddings.images import ImageSource, printable, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery import index
 from gallery.errors import GalleryError
-from gallery.publish import read_current
 from gallery.reader import Gallery
 
 
@@ -181,7 +180,7 @@ class Inspector:
         seen = _look_at(self._root / "CURRENT")
         if self._held is not None and seen is not None and seen == self._seen:
             return self._held
-        gallery = Gallery.open(self._root, build=read_current(self._root).build)
+        gallery = Gallery.open(self._root)
         try:
             embedder = self._embedder(gallery)
         except BaseException:

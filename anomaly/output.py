@@ -1,6 +1,6 @@
 """How the command line speaks: JSON lines on stdout, everything else on stderr, exit codes.
 
-0 done · 1 a gate failed (or something damaged was found in a picture) · 2 usage ·
+0 done · 1 a gate failed, a delta won't do (or something damaged was found in a picture) · 2 usage ·
 3 environment or gallery unreadable · 4 some images had errors (wins over 1)
 """
 
@@ -26,6 +26,7 @@ from gallery.errors import (
     GalleryError,
     GalleryExists,
     GateFailed,
+    NoDelta,
     SourceError,
     UnknownBuild,
     UnknownProduct,
@@ -94,7 +95,7 @@ def show_problems(problems: Sequence[Problem], *, what: str) -> None:
 
 def exit_code(error: Exception) -> int:
     """The exit code that an error stands for."""
-    if isinstance(error, GateFailed):
+    if isinstance(error, GateFailed | NoDelta):
         return GATE_FAILED
     usage = (SourceError, GalleryExists, EmptyCatalog, UnknownBuild, UnknownProduct, ConfigError,
              LogError)  # fmt: skip

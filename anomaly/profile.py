@@ -96,6 +96,11 @@ class Profile:
         return np.asarray(scores, np.float32)
 
 
+def profile_fingerprint() -> str:
+    """What decides which profile is learned from the same references."""
+    return digest_json([PROFILE_VERSION, MOST_COMPARED, SCORING.digest])
+
+
 class ProfileStep:
     """The build step. `picture` gives the original of a reference, by its ID. Final."""
 
@@ -105,7 +110,7 @@ class ProfileStep:
         self, embedder: Embedder, picture: Callable[[str], bytes], *, threads: int = 1
     ) -> None:
         self._embedder, self._picture, self._threads = embedder, picture, threads
-        self.fingerprint = digest_json([PROFILE_VERSION, MOST_COMPARED, SCORING.digest])
+        self.fingerprint = profile_fingerprint()
 
     def __call__(self, references: Sequence[Reference]) -> Record:
         rows = range(len(references)) if len(references) > 1 else range(0)

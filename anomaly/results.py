@@ -94,7 +94,7 @@ class Inspection:
     """The verdict on one picture and what it rests on; see the schema `amiss.inspect/1`.
 
     score, p_value, threshold, calibration are None where nothing could be compared. `timings_ms`:
-    disjoint stages.
+    disjoint stages. `delta`: what lay over the `build`, None for the build as it was built.
     """
 
     inspection_id: str
@@ -114,6 +114,7 @@ class Inspection:
     references: tuple[str, ...] = ()
     alignment: AlignmentSummary | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    delta: str | None = None
     picture: Picture | None = field(default=None, compare=False, repr=False)
 
 

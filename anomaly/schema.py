@@ -58,6 +58,7 @@ def _inspection(result: Inspection) -> dict[str, Any]:
         "references": list(result.references),
         "alignment": None if result.alignment is None else _alignment(result.alignment),
         "build": result.build,
+        "delta": result.delta,
         "catalog_seq": int(result.catalog_seq),
         "config": result.config,
         "timings_ms": {stage: float(ms) for stage, ms in result.timings_ms.items()},

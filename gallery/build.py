@@ -26,7 +26,7 @@ from gallery.build_report import write_report
 from gallery.catalog import Catalog, CatalogRow
 from gallery.errors import EmptyCatalog, GalleryError
 from gallery.gates import Candidate, Gate, GateResult, default_gates
-from gallery.index import common_direction, write_index
+from gallery.index import common_direction, settled_direction, write_index
 from gallery.manifest import Manifest, ShardEntry, content_of
 from gallery.plan import plan_shards, shard_count
 from gallery.products import ProductTable, write_products
@@ -126,10 +126,10 @@ def _finish(
         (root / "builds").mkdir(exist_ok=True)
     with durable.staging_folder(root / "builds") as folder:
         with report.timed("index"):
-            draft = _index(folder, draft, rows)
+            draft = _index(folder, draft, rows, parent)
         with report.timed("gates"):
             candidate = Gallery(root, folder, draft, lease=None)
-            report.gates = [_ask(gate, Candidate(candidate, parent, rows)) for gate in gates]
+            report.gates = [ask(gate, Candidate(candidate, parent, rows)) for gate in gates]
             candidate.close()
         found = [asdict(gate) for gate in report.gates]
         durable.write_json(folder / "gates.json", {"format": durable.FORMAT, "gates": found})
@@ -146,12 +146,19 @@ def _finish(
     report.bytes_per_reference = round(data / len(rows), 1)
 
 
-def _index(folder: Path, draft: Manifest, rows: Sequence[CatalogRow]) -> Manifest:
+def _index(
+    folder: Path, draft: Manifest, rows: Sequence[CatalogRow], parent: Gallery | None
+) -> Manifest:
     """Write index and product table; the draft with both in it."""
     shards = folder.parent.parent / "shards"
     tables = np.concatenate([Shard(shards / entry.digest).vectors() for entry in draft.shards])
     tables = tables[np.argsort(tables["key"])]
-    centre = common_direction(tables["key"] >> 16, tables["vector"])
+    comparable = parent is not None and parent.fingerprint == draft.fingerprint
+    kept = parent.manifest.index["centre"] if parent and comparable else None
+    centre = settled_direction(
+        common_direction(tables["key"] >> 16, tables["vector"]),
+        parent=None if kept is None else np.asarray(kept, np.float32),
+    )
     write_index(folder / "index.faiss", tables["key"], tables["vector"], centre=centre)
     names = {row.product_no: row.product_id for row in rows}
     numbers = np.array(sorted(names), np.int64)
@@ -164,7 +171,7 @@ def _index(folder: Path, draft: Manifest, rows: Sequence[CatalogRow]) -> Manifes
     )
 
 
-def _ask(gate: Gate, candidate: Candidate) -> GateResult:
+def ask(gate: Gate, candidate: Candidate) -> GateResult:
     """A gate's answer; a candidate that can't even be read has not passed."""
     try:
         return gate(candidate)
@@ -221,19 +228,21 @@ def _draft(
 
 
 def _parent(root: Path) -> Gallery | None:
-    """The published build, or where it can't be read the newest that can and passed its gates.
+    """What serves, or where it can't be read the newest build that can and passed its gates.
 
     A damaged pointer must neither stop the build that replaces it nor switch off the gates that
     compare with a parent.
     """
     folder = root / "builds"
     names = sorted((p.name for p in folder.iterdir() if p.is_dir()), reverse=True)
+    found: list[tuple[str, str | None]] = [(name, None) for name in names]
     with contextlib.suppress(GalleryError):
-        names.insert(0, read_current(root).build)
-    for name in names:
+        current = read_current(root)
+        found[:0] = [(current.build, current.delta), (current.build, None)]
+    for name, delta in found:
         with contextlib.suppress(GalleryError):
             if not failed_gates(root, name):
-                return Gallery.open(root, build=name)
+                return Gallery.open(root, build=name, delta=delta)
     return None
 
 

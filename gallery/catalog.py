@@ -116,6 +116,11 @@ class Catalog:
         found = (p.rows[id] for p in self._products.values() for id in p.quarantined)
         return sorted(found, key=lambda row: row.key)
 
+    def refresh(self) -> None:
+        """Take in what other processes wrote since: the journal only grows."""
+        if (self.folder / "journal.jsonl").stat().st_size != self._end:
+            self._replay()
+
     def unfinished_bytes(self) -> int:
         """Length of a journal line that a killed writer left; the next writer drops it."""
         return (self.folder / "journal.jsonl").stat().st_size - self._end
@@ -152,7 +157,7 @@ class Catalog:
         """
         report = ImportReport()
         with durable.writer_lock(self.folder):
-            self._replay()
+            self.refresh()
             self._drop_torn_tail()
             done = 0
             with concurrent.futures.ThreadPoolExecutor(threads) as pool:
@@ -184,7 +189,7 @@ class Catalog:
         if deed not in _DEEDS[1:]:
             raise SourceError(f"{deed!r}; expected remove, quarantine or release")
         with durable.writer_lock(self.folder):
-            self._replay()
+            self.refresh()
             self._drop_torn_tail()
             product = self._products.get(product_id)
             if product is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from embeddings.fingerprint import digest_json
 from gallery import durable
 from gallery.catalog import Catalog, open_catalog
 from gallery.errors import GalleryError, NotAGallery
+from gallery.layer import DeltaManifest, list_deltas, read_delta
 from gallery.manifest import Manifest, read_manifest
 from gallery.publish import read_current
 from gallery.reader import Gallery
@@ -26,8 +28,8 @@ class Finding:
 class CheckReport:
     """`damaged` must be empty in a sound gallery.
 
-    pending  references that the catalog and the published build don't share; a rebuild folds them
-             in. None when nothing is published, or what is can't be trusted.
+    pending  references that catalog and service don't share: `amiss update` or a rebuild serves
+             them. None when nothing is published, or what is can't be trusted.
     orphans  complete files that nothing refers to; harmless
     """
 
@@ -36,6 +38,7 @@ class CheckReport:
     pending: int | None = None
     builds: int = 0
     files: int = 0
+    deltas: int = 0
 
     @property
     def sound(self) -> bool:
@@ -43,11 +46,11 @@ class CheckReport:
 
 
 def check(path: str | Path) -> CheckReport:
-    """Verify catalog, all builds and their shards. Raises `NotAGallery`; damage is reported."""
+    """Verify catalog, all builds, deltas and shards. Raises `NotAGallery`; damage is reported."""
     root, report = Path(path), CheckReport()
     catalog = _catalog(root, report)
-    manifests = _builds(root, report)
-    _shards(root, manifests, report)
+    readable: list[Manifest | DeltaManifest] = [*_builds(root, report), *_deltas(root, report)]
+    _shards(root, readable, report)
     if catalog is not None:
         _originals(catalog, report)
     _current(root, catalog, report)
@@ -69,8 +72,8 @@ def _catalog(root: Path, report: CheckReport) -> Catalog | None:
     return None
 
 
-def _builds(root: Path, report: CheckReport) -> dict[str, Manifest]:
-    found = {}
+def _builds(root: Path, report: CheckReport) -> list[Manifest]:
+    found = []
     folders = sorted((root / "builds").iterdir()) if (root / "builds").is_dir() else []
     for folder in (f for f in folders if f.is_dir()):
         if durable.is_partial(folder):
@@ -78,23 +81,43 @@ def _builds(root: Path, report: CheckReport) -> dict[str, Manifest]:
             continue
         report.builds += 1
         try:
-            found[folder.name] = read_manifest(root, folder.name)
+            found.append(read_manifest(root, folder.name))
         except GalleryError as error:
             report.damaged.append(Finding(str(folder / "manifest.json"), str(error)))
             continue
-        _files(folder, found[folder.name].files, report)
-        if not (folder / "lease").is_file() or (folder / "lease").stat().st_size:
-            message = "the lease file is missing or not empty"
-            report.damaged.append(Finding(str(folder / "lease"), message))
+        _files(folder, found[-1].files, report)
+        _lease(folder, report)
     return found
 
 
-def _shards(root: Path, manifests: dict[str, Manifest], report: CheckReport) -> None:
-    listed = {(s.digest, digest_json(s.files)): s for m in manifests.values() for s in m.shards}
+def _deltas(root: Path, report: CheckReport) -> list[DeltaManifest]:
+    found = []
+    report.orphans += [str(p) for p in sorted((root / "delta").glob(f"{durable.PARTIAL}*"))]
+    for name in list_deltas(root):
+        report.deltas += 1
+        folder = root / "delta" / name
+        try:
+            found.append(read_delta(root, name))
+        except GalleryError as error:
+            report.damaged.append(Finding(str(folder / "manifest.json"), str(error)))
+            continue
+        _files(folder, found[-1].files, report)
+        _lease(folder, report)
+    return found
+
+
+def _lease(folder: Path, report: CheckReport) -> None:
+    if not (folder / "lease").is_file() or (folder / "lease").stat().st_size:
+        message = "the lease file is missing or not empty"
+        report.damaged.append(Finding(str(folder / "lease"), message))
+
+
+def _shards(root: Path, manifests: Sequence[Manifest | DeltaManifest], report: CheckReport) -> None:
+    listed = {(s.digest, digest_json(s.files)): s for m in manifests for s in m.shards}
     for _, shard in sorted(listed.items()):
         _files(root / "shards" / shard.digest, shard.files, report)
     used = {digest for digest, _ in listed}
-    if len(manifests) < report.builds:
+    if len(manifests) < report.builds + report.deltas:
         return  # a build that can't be read may use what looks like an orphan
     folder = root / "shards"
     present = sorted(p for p in folder.iterdir()) if folder.is_dir() else []
@@ -138,13 +161,14 @@ def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
     except GalleryError as error:
         report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
         return
-    if not (root / "builds" / current.build).is_dir():
-        message = f"names the build {current.build}, which is not there"
-        report.damaged.append(Finding(str(root / "CURRENT"), message))
+    for kind, name in (("builds", current.build), ("delta", current.delta)):
+        if name is not None and not (root / kind / name).is_dir():
+            message = f"names the {kind.removesuffix('s')} {name}, which is not there"
+            report.damaged.append(Finding(str(root / "CURRENT"), message))
     if report.damaged:
         return  # counting what a damaged build holds would say nothing
-    with Gallery.open(root, build=current.build) as gallery:
-        built = {int(key) for shard in gallery.shards() for key in shard.vectors()["key"]}
+    with Gallery.open(root, build=current.build, delta=current.delta) as gallery:
+        built = set(gallery.keys().tolist())
     if catalog is not None and catalog.seq < current.catalog_seq:
         path, seq = catalog.folder / "journal.jsonl", current.catalog_seq
         message = f"ends at deed {catalog.seq}, but a build was made from deed {seq}"

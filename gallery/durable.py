@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,15 +152,18 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def writer_lock(folder: Path) -> Iterator[None]:
-    """Hold the one writer lock of `folder`, or raise `GalleryBusy` with who holds it."""
+def writer_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the one writer lock of `folder`, or raise `GalleryBusy` with who holds it.
+
+    `wait_s`: how long to try, for work that others do in seconds.
+    """
     path = folder / "lock"
     with storage_errors(path):
         make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, wait_s)
         except BlockingIOError as error:
             owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             raise GalleryBusy(
@@ -170,6 +174,17 @@ def writer_lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, wait_s: float) -> None:
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.05)
 
 
 @contextmanager

@@ -11,6 +11,7 @@
     ├── EmptyCatalog          there is no reference to build from
     ├── UnknownProduct        no such product in this build
     ├── UnknownBuild          no such build in this gallery
+    ├── NoDelta               what is pending can't be served without a rebuild
     └── GateFailed            a candidate build was not good enough to publish
 
 `code` is the stable, machine-readable name that JSON output carries.
@@ -61,6 +62,10 @@ class UnknownProduct(GalleryError):
 
 class UnknownBuild(GalleryError):
     code = "unknown_build"
+
+
+class NoDelta(GalleryError):
+    code = "no_delta"
 
 
 class GateFailed(GalleryError):

@@ -59,9 +59,9 @@ class FilesIntact:
 
     def __call__(self, candidate: Candidate) -> GateResult:
         gallery, parent = candidate.gallery, candidate.parent
-        trusted = {s.digest for s in parent.manifest.shards} if parent else set()
+        trusted = {s.digest for s in parent.shard_entries} if parent else set()
         bad, looked_at = [], 0
-        for shard in gallery.manifest.shards:
+        for shard in gallery.shard_entries:
             for name, entry in shard.files.items() if shard.digest not in trusted else ():
                 path = gallery.root / "shards" / shard.digest / name
                 looked_at += 1
@@ -87,7 +87,7 @@ class CountsAgree:
         )
         names = {row.product_id for row in candidate.rows}
         differing += len(names.symmetric_difference(gallery.product_ids()))
-        differing += abs(gallery.manifest.references - len(expected))
+        differing += abs(gallery.reference_count - len(expected))
         message = f"{len(expected)} references of {len(names)} products expected"
         return GateResult(self.name, differing == 0, differing, "0 differences", message)
 
@@ -108,13 +108,21 @@ class VectorsUnit:
 
 
 class SelfRetrieval:
-    """A reference's own vector retrieves it, or one that is as near to within rounding."""
+    """A reference's own vector retrieves it, or one that is as near to within rounding.
+
+    Asked of up to `most` references, of those `among` them where keys are given.
+    """
 
     name = "self_retrieval"
 
+    def __init__(self, *, among: Keys | None = None, most: int = _SAMPLE) -> None:
+        self._among, self._most = among, most
+
     def __call__(self, candidate: Candidate) -> GateResult:
         table = _vectors(candidate.gallery)
-        rows = _sample(len(table.keys))
+        keys = table.keys if self._among is None else self._among
+        rows = np.flatnonzero(np.isin(table.keys, keys))
+        rows = rows[_sample(len(rows), most=self._most)]
         found = 0
         index = candidate.gallery.index
         bank = index.centred(table.vectors)
@@ -125,7 +133,7 @@ class SelfRetrieval:
             # fail, burst shots of one pose pass.
             stored = bank[by_key[nearest]] if nearest in by_key else -bank[row]
             found += int(float(stored @ bank[row]) >= 1 - _ROUNDING)
-        share = found / max(1, len(rows))
+        share = found / len(rows) if len(rows) else 1.0
         return GateResult(self.name, share == 1, share, "1.0", f"{len(rows)} references tried")
 
 
@@ -193,7 +201,7 @@ class _Vectors:
 
 
 def _vectors(gallery: Gallery) -> _Vectors:
-    tables = [shard.vectors() for shard in gallery.shards()]
+    tables = gallery.vector_tables()
     keys = [np.asarray(t["key"], np.int64) for t in tables]
     vectors = [np.asarray(t["vector"], np.float32) for t in tables]
     return _Vectors(np.concatenate(keys), np.concatenate(vectors))

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gallery import durable
 from gallery.errors import DamagedGallery, UnknownBuild
+from gallery.layer import list_deltas, read_delta
 from gallery.manifest import Manifest
 from gallery.publish import Current, failed_gates, list_builds, publish, read_current
 from gallery.reader import Gallery
@@ -43,12 +44,16 @@ class BuildDiff:
 
 @dataclass(frozen=True)
 class Pruned:
-    """`builds` and `shards` that went, `held`: builds that a reader's lease kept, `bytes` freed."""
+    """`builds`, `shards` and `deltas` that went, `bytes` freed.
+
+    held  builds and deltas that a reader's lease kept
+    """
 
     builds: tuple[str, ...]
     shards: tuple[str, ...]
     held: tuple[str, ...]
     bytes: int
+    deltas: tuple[str, ...] = ()
 
 
 def diff_builds(root: Path, old: str, new: str) -> BuildDiff:
@@ -82,7 +87,8 @@ def rollback(root: Path, build_id: str | None = None) -> Current:
 
 def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     """Remove builds but the `keep` newest that passed their gates, the one that serves, those that
-    failed since it was built, and those that a reader holds; then shards that nothing uses.
+    failed since it was built, and those that a reader holds; deltas that neither serve nor are
+    held; then shards that nothing uses.
 
     With `dry_run` nothing is removed. Raises `GalleryBusy` while a build is made, `DamagedGallery`
     while a build's manifest can't be read: what it uses would look unused.
@@ -90,30 +96,45 @@ def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     if keep < 1:
         raise ValueError(f"keep {keep}; expected at least 1 build")
     with durable.writer_lock(root / "builds"):
-        builds = dict(list_builds(root))
-        going, held, freed = [], [], 0
-        for name in _dispensable(root, builds, keep):
-            with _unleased(root / "builds" / name) as free:
-                if not free:
-                    held.append(name)
-                    continue
-                freed += _size(root / "builds" / name)
-                going.append(name)
-                if not dry_run:
-                    _remove(root / "builds" / name)
-        used = {s.digest for name, m in builds.items() if name not in going for s in m.shards}
+        builds, deltas, current = dict(list_builds(root)), list_deltas(root), _serving(root)
+        old = [root / "builds" / name for name in _dispensable(current, root, builds, keep)]
+        unserved = [root / "delta" / n for n in deltas if current is None or n != current.delta]
+        going, held = _let_go([*old, *unserved], dry_run)
+        kept = [m for name, m in builds.items() if root / "builds" / name not in going]
+        above = [read_delta(root, n) for n in deltas if root / "delta" / n not in going]
+        used = {s.digest for m in kept for s in m.shards} | {
+            s.digest for m in above for s in m.shards
+        }
         folder = root / "shards"
         present = [p for p in folder.iterdir() if p.is_dir() and not durable.is_partial(p)]
-        loose = sorted(path for path in present if path.name not in used)
-        for path in loose:
-            freed += _size(path)
+        loose = {p: _size(p) for p in sorted(present) if p.name not in used}
+        for path in loose if not dry_run else ():
+            _remove(path)
+    return Pruned(
+        tuple(path.name for path in going if path in old),
+        tuple(path.name for path in loose),
+        tuple(path.name for path in held),
+        sum(going.values()) + sum(loose.values()),
+        tuple(path.name for path in going if path in unserved),
+    )
+
+
+def _let_go(folders: Sequence[Path], dry_run: bool) -> tuple[dict[Path, int], list[Path]]:
+    """Those that no reader holds, which are removed, with their bytes; and those that one holds."""
+    going, held = {}, []
+    for folder in folders:
+        with _unleased(folder) as free:
+            if not free:
+                held.append(folder)
+                continue
+            going[folder] = _size(folder)
             if not dry_run:
-                _remove(path)
-    return Pruned(tuple(going), tuple(p.name for p in loose), tuple(held), freed)
+                _remove(folder)
+    return going, held
 
 
 def _keys(gallery: Gallery) -> frozenset[int]:
-    return frozenset(int(key) for shard in gallery.shards() for key in shard.vectors()["key"])
+    return frozenset(gallery.keys().tolist())
 
 
 def _named(gallery: Gallery, keys: frozenset[int]) -> dict[str, list[str]]:
@@ -141,28 +162,29 @@ def _before(root: Path, serving: str) -> str:
     )
 
 
-def _dispensable(root: Path, builds: dict[str, Manifest], keep: int) -> list[str]:
+def _dispensable(
+    current: Current | None, root: Path, builds: dict[str, Manifest], keep: int
+) -> list[str]:
     """Oldest first. What CURRENT names stays, and so does what failed after it."""
-    serving = _serving(root)
     passed = [name for name in builds if not failed_gates(root, name)]
-    kept = {serving, *passed[-keep:]}
+    kept = {current.build if current else None, *passed[-keep:]}
     names = list(builds)
     newest = max((names.index(name) for name in kept if name in builds), default=0)
     return [n for n in names if n not in kept and (n in passed or names.index(n) < newest)]
 
 
-def _serving(root: Path) -> str | None:
+def _serving(root: Path) -> Current | None:
     """None where nothing is published; a damaged pointer is an error: nothing goes then."""
-    return read_current(root).build if (root / "CURRENT").exists() else None
+    return read_current(root) if (root / "CURRENT").exists() else None
 
 
 @contextmanager
-def _unleased(build: Path) -> Iterator[bool]:
-    """Whether no reader holds the build; while it is asked none can take it."""
+def _unleased(folder: Path) -> Iterator[bool]:
+    """Whether no reader holds the build or delta; while it is asked none can take it."""
     try:
-        handle = os.open(build / "lease", os.O_RDONLY)
+        handle = os.open(folder / "lease", os.O_RDONLY)
     except OSError as error:
-        raise DamagedGallery(f"{build}/lease: the lease file is missing") from error
+        raise DamagedGallery(f"{folder}/lease: the lease file is missing") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

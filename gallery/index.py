@@ -24,6 +24,7 @@ from gallery.errors import DamagedGallery, GalleryError
 
 Keys = NDArray[np.int64]
 _SHRINKAGE = 4
+_SETTLED = 0.02  # how far a common direction may be from what would be computed anew
 _opening = threading.Lock()
 
 
@@ -62,6 +63,17 @@ def common_direction(product_nos: Keys, vectors: Floats) -> Floats:
     means = sums / np.diff(np.r_[starts, len(vectors)])[:, None]
     count = len(numbers)
     return np.asarray(means.mean(axis=0) * (count / (count + _SHRINKAGE)), dtype=np.float32)
+
+
+def settled_direction(fresh: Floats, *, parent: Floats | None) -> Floats:
+    """The direction that a build takes away: its parent's, unless the `fresh` one is another.
+
+    Equal to the parent's while that is nearly right, so that a delta, an incremental and a full
+    rebuild of the same content rank and score alike, and scores don't drift from day to day.
+    """
+    if parent is None or float(np.linalg.norm(fresh - parent)) > _SETTLED:
+        return fresh
+    return parent
 
 
 def write_index(path: Path, keys: Keys, vectors: Floats, *, centre: Floats | None = None) -> None:
@@ -121,7 +133,8 @@ class Index:
                 f"a query vector of shape {list(vector.shape)}; expected [{index.d}], all finite"
             )
         cosine, keys = index.search(self.centred(vector[None]), min(count, index.ntotal))
-        return Neighbours(keys[0], cosine[0])
+        order = np.lexsort((keys[0], -cosine[0]))  # equally near ones in the order of their keys
+        return Neighbours(keys[0][order], cosine[0][order])
 
     def centred(self, vectors: Floats) -> Floats:
         """(N, D) unit vectors as the index compares them."""

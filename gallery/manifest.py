@@ -81,9 +81,14 @@ class Manifest:
         return f"{stamp}-{hashlib.sha256(self.encode()).hexdigest()[:16]}"
 
 
-def content_of(fingerprint: EmbeddingFingerprint, shards: Sequence[ShardEntry]) -> str:
-    """sha256 over what the records say; equal for equal catalogs, whenever and however built."""
-    total = sum(int(shard.content_sum, 16) for shard in shards) % (1 << 256)
+def content_of(
+    fingerprint: EmbeddingFingerprint, shards: Sequence[ShardEntry], *, less: int = 0
+) -> str:
+    """sha256 over what the records say; equal for equal catalogs, whenever and however built.
+
+    `less`: digests, added up, of products in the shards that don't count.
+    """
+    total = (sum(int(shard.content_sum, 16) for shard in shards) - less) % (1 << 256)
     return digest_json([fingerprint.digest, f"{total:064x}"])
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from gallery import durable
 from gallery.errors import (
@@ -24,11 +25,12 @@ from gallery.manifest import Manifest, read_manifest
 
 @dataclass(frozen=True)
 class Current:
-    """`calibration`: ID of the calibration bound to the build, or None."""
+    """`calibration`: ID of the calibration bound to the build, or None; `delta`: likewise."""
 
     build: str
     calibration: str | None
     catalog_seq: int
+    delta: str | None = None
 
 
 def read_current(root: Path) -> Current:
@@ -39,12 +41,18 @@ def read_current(root: Path) -> Current:
         missing = "nothing is published in it yet; run `amiss rebuild`" if is_gallery else (
             "not a gallery (no CURRENT); `amiss build SOURCE GALLERY` makes one")  # fmt: skip
         raise NotAGallery(f"{root}: {missing}")
-    body = durable.read_sealed(path, what="pointer")
-    return Current(str(body["build"]), body["calibration"], int(str(body["catalog_seq"])))  # type: ignore[arg-type]
+    body: dict[str, Any] = durable.read_sealed(path, what="pointer")
+    delta = body.get("delta")  # pointers of before there were deltas don't say
+    return Current(str(body["build"]), body["calibration"], int(body["catalog_seq"]), delta)
+
+
+def point_to(root: Path, current: Current) -> None:
+    """Make `current` what readers open from now on. With the builds' writer lock held only."""
+    durable.write_sealed(root / "CURRENT", asdict(current))
 
 
 def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Current:
-    """Make a build that passed its gates the one that serves. Raises `GateFailed` otherwise.
+    """Make a build that passed its gates serve, without a delta. Raises `GateFailed` otherwise.
 
     With `replacing`, only while that build serves: `GalleryBusy` if another came in between.
     """
@@ -56,18 +64,13 @@ def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Curre
             f"{root}/builds/{build_id}/report.html says why"
         )
     current = Current(build_id, None, manifest.catalog_seq)
-    body: dict[str, object] = {
-        "build": build_id,
-        "calibration": None,
-        "catalog_seq": manifest.catalog_seq,
-    }
     with durable.writer_lock(root / "builds"):
         if replacing is not None and (now := _serving(root)) not in (None, replacing):
             raise GalleryBusy(
                 f"{root}: {now} was published while {build_id} was being built from {replacing}; "
                 "run `amiss rebuild` again"
             )
-        durable.write_sealed(root / "CURRENT", body)
+        point_to(root, current)
     return current
 
 
@@ -99,11 +102,11 @@ def list_builds(root: Path) -> list[tuple[str, Manifest]]:
 
 
 class Lease:
-    """A reader's hold on a build: pruning leaves the build alone while any lease lives. Final."""
+    """A reader's hold on a build or delta: pruning leaves it alone while a lease lives. Final."""
 
-    def __init__(self, root: Path, build_id: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self._handle = -1
-        path = root / "builds" / build_id / "lease"
+        path = folder / "lease"
         try:
             self._handle = os.open(path, os.O_RDONLY)
             fcntl.flock(self._handle, fcntl.LOCK_SH)

@@ -1,7 +1,7 @@
-"""`Gallery`: a published build, open for reading.
+"""`Gallery`: a published build, with the delta that lies over it, open for reading.
 
 Immutable after opening, safe to share between threads, survives fork and pickling (both reopen).
-It holds a lease, and keeps serving its build when a newer one is published.
+It holds leases, and keeps serving what it opened when something newer is published.
 """
 
 from __future__ import annotations
@@ -9,70 +9,87 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
 from gallery.describe import Reference
 from gallery.errors import DamagedGallery, SourceError, UnknownProduct
-from gallery.index import Index
-from gallery.manifest import Manifest, read_manifest
+from gallery.index import Index, Keys
+from gallery.layer import Layer, LayeredIndex, read_delta
+from gallery.manifest import FileTable, Manifest, ShardEntry, read_manifest
 from gallery.products import ProductTable, read_products
 from gallery.publish import Lease, read_current
 from gallery.records import Record
 from gallery.shard import Shard, StoredProduct, shard_number
 from gallery.sources import clean_product_id
 
-_TRIES = 5  # builds that may be published and pruned while one is opened
+_TRIES = 5  # builds and deltas that may be published and pruned while one is opened
 
 
 class Gallery:
-    """Products and their references in one build. Final; see `Gallery.open`."""
+    """Products and their references, as build and delta say. Final; see `Gallery.open`.
+
+    `manifest` is the build's alone. `delta_id` is None without a delta.
+    """
 
     def __init__(
-        self, root: Path, folder: Path, manifest: Manifest, *, lease: Lease | None
+        self,
+        root: Path,
+        folder: Path,
+        manifest: Manifest,
+        *,
+        lease: Lease | None,
+        layer: Layer | None = None,
     ) -> None:
         """`folder` holds the build's index and product table; use `open` for published builds."""
         self.root, self.manifest = root, manifest
         self.build_id = folder.name
+        self.delta_id = layer.delta_id if layer else None
         self._folder = folder
-        self._lease = lease
+        self._lease, self._layer = lease, layer
         self._shards = {
             entry.number: Shard(root / "shards" / entry.digest) for entry in manifest.shards
         }
         centre = np.asarray(manifest.index["centre"], np.float32)
         digest = self._file("index.faiss")["sha256"]
-        self.index = Index(folder / "index.faiss", digest, centre=centre)
+        index = Index(folder / "index.faiss", digest, centre=centre)
+        self.index: Index | LayeredIndex = layer.index_over(index) if layer else index
         self._names: ProductTable | None = None
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, build: str | None = None) -> Gallery:
-        """Open the published build of the gallery at `path`, or the named one.
+    def open(
+        cls, path: str | os.PathLike[str], *, build: str | None = None, delta: str | None = None
+    ) -> Gallery:
+        """Open what serves at `path`, build and delta, or the named build, with the named delta.
 
         Verifies the manifest and every file's presence and size; checksums are verified per
         record as they are read, and all together by `amiss check`. Raises `NotAGallery`,
         `UnknownBuild`, `UnsupportedFormat` or `DamagedGallery`, which name the file.
         """
         root = Path(path)
-        build_id, lease = _leased(root, build)  # before looking: from here on nothing is pruned
-        manifest = read_manifest(root, build_id)
-        for name, expected in manifest.all_files(build_id).items():
-            try:
-                size = (root / name).stat().st_size
-            except OSError as error:
-                raise DamagedGallery(f"{root / name}: the file is missing") from error
-            if size != expected["bytes"]:
-                raise DamagedGallery(f"{root / name}: {size} bytes, expected {expected['bytes']}")
-        return cls(root, root / "builds" / build_id, manifest, lease=lease)
+        held = _leased(root, build, delta)  # before looking: from here on nothing is pruned
+        manifest = read_manifest(root, held.build)
+        _require_sizes(root, manifest.all_files(held.build))
+        layer = None
+        if held.delta is not None:
+            above = read_delta(root, held.delta)
+            if above.base != held.build:
+                raise DamagedGallery(f"{root}/delta/{held.delta}: made for build {above.base}")
+            _require_sizes(root, above.all_files(held.delta))
+            layer = Layer(root, root / "delta" / held.delta, above, lease=held.leases[1])
+        return cls(root, root / "builds" / held.build, manifest, lease=held.leases[0], layer=layer)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"root": self.root, "build": self.build_id}
+        return {"path": self.root, "build": self.build_id, "delta": self.delta_id}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ = Gallery.open(state["root"], build=state["build"]).__dict__
+        self.__dict__ = Gallery.open(**state).__dict__
 
     def __enter__(self) -> Gallery:
         return self
@@ -82,7 +99,27 @@ class Gallery:
 
     def __len__(self) -> int:
         """Number of products."""
-        return self.manifest.products
+        return self._layer.manifest.product_count if self._layer else self.manifest.products
+
+    @property
+    def reference_count(self) -> int:
+        return self._layer.manifest.reference_count if self._layer else self.manifest.references
+
+    @property
+    def content_digest(self) -> str:
+        """What is served, wherever it is stored: see `manifest.content_of`."""
+        return self._layer.manifest.content_digest if self._layer else self.manifest.content_digest
+
+    @property
+    def shard_entries(self) -> tuple[ShardEntry, ...]:
+        """The shards that it is made of, those of the delta last."""
+        own = self._layer.manifest.shards if self._layer else ()
+        return self.manifest.shards + own
+
+    @property
+    def catalog_seq(self) -> int:
+        """Number of the last catalog deed that was looked at."""
+        return self._layer.manifest.catalog_seq if self._layer else self.manifest.catalog_seq
 
     @property
     def fingerprint(self) -> EmbeddingFingerprint:
@@ -135,17 +172,29 @@ class Gallery:
 
     def shard_of(self, product_id: str) -> Shard:
         """The shard that holds a product, or would. Raises `UnknownProduct` if there is none."""
-        number = shard_number(clean_product_id(product_id), self.manifest.shard_count)
-        if number not in self._shards:
+        name = clean_product_id(product_id)
+        if self._layer is not None and self._layer.decides(name):
+            shard = self._layer.shard_of(name)
+        else:
+            shard = self._shards.get(shard_number(name, self.manifest.shard_count))
+        if shard is None:
             raise UnknownProduct(f"{product_id!r} is not among the products of {self.build_id}")
-        return self._shards[number]
+        return shard
 
-    def shards(self) -> list[Shard]:
-        """The shards in the order of their numbers."""
-        return [self._shards[number] for number in sorted(self._shards)]
+    def keys(self) -> Keys:
+        """(N,) int64 keys of all references, ascending."""
+        tables = self.vector_tables()
+        return np.sort(np.concatenate([np.asarray(t["key"], np.int64) for t in tables]))
+
+    def vector_tables(self) -> list[NDArray[np.void]]:
+        """Rows of `key` and `vector` of all references, unverified, a table a shard."""
+        tables = [self._shards[number].vectors() for number in sorted(self._shards)]
+        return self._layer.tables_over(tables) if self._layer else tables
 
     def close(self) -> None:
-        """Let go of files and lease."""
+        """Let go of files and leases."""
+        if self._layer is not None:
+            self._layer.close()
         for shard in self._shards.values():
             shard.close()
         if self._lease is not None:
@@ -169,23 +218,49 @@ class Gallery:
     def _table(self) -> ProductTable:
         if self._names is None:
             path = self._folder / "products.parquet"
-            self._names = read_products(path, self._file("products.parquet")["sha256"])
+            names = read_products(path, self._file("products.parquet")["sha256"])
+            self._names = self._layer.names_over(names) if self._layer else names
         return self._names
 
 
-def _leased(root: Path, build: str | None) -> tuple[str, Lease]:
-    """A hold on the named build, or on the one that serves, even if it is pruned in between."""
+@dataclass(frozen=True)
+class _Hold:
+    """`leases`: the build's, then the delta's if there is one."""
+
+    build: str
+    delta: str | None
+    leases: tuple[Lease, ...]
+
+
+def _leased(root: Path, build: str | None, delta: str | None) -> _Hold:
+    """A hold on what is named, or on what serves, even if that is pruned in between."""
     if build is not None:
         read_manifest(root, build)  # `UnknownBuild` rather than a missing lease
-        return build, Lease(root, build)
+        return _hold(root, build, delta)
     for _ in range(_TRIES):
-        name = read_current(root).build
+        now = read_current(root)
         with contextlib.suppress(DamagedGallery):
-            lease = Lease(root, name)
-            if (root / "builds" / name / "manifest.json").is_file():
-                return name, lease
-            lease.close()
-        if read_current(root).build == name:
+            return _hold(root, now.build, now.delta)
+        if read_current(root) == now:
             break
-    read_manifest(root, name)
-    return name, Lease(root, name)
+    read_manifest(root, now.build)
+    return _hold(root, now.build, now.delta)
+
+
+def _hold(root: Path, build: str, delta: str | None) -> _Hold:
+    folders = [root / "builds" / build] + ([root / "delta" / delta] if delta else [])
+    leases = tuple(Lease(folder) for folder in folders)
+    for folder in folders:
+        if not (folder / "manifest.json").is_file():  # pruned before it could be held
+            raise DamagedGallery(f"{folder}/manifest.json: the manifest is missing")
+    return _Hold(build, delta, leases)
+
+
+def _require_sizes(root: Path, files: FileTable) -> None:
+    for name, expected in files.items():
+        try:
+            size = (root / name).stat().st_size
+        except OSError as error:
+            raise DamagedGallery(f"{root / name}: the file is missing") from error
+        if size != expected["bytes"]:
+            raise DamagedGallery(f"{root / name}: {size} bytes, expected {expected['bytes']}")

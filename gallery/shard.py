@@ -123,8 +123,9 @@ class ShardWriter:
             self._put(prefix + _EXTRA + name.encode(), extras[name])
         self._products += 1
         self._references += len(rows)
+        head = [rows[0].product_id, rows[0].product_no, [row.slot for row in rows]]
         digest = _product_digest(
-            rows, [*records, *(extras[name] for name in sorted(extras))], vectors
+            head, [*records, *(extras[name] for name in sorted(extras))], vectors
         )
         self._sum = (self._sum + digest) % (1 << 256)
 
@@ -246,6 +247,14 @@ class Shard:
             self._table = table
         return self._table  # type: ignore[no-any-return]
 
+    def product_digest(self, product: StoredProduct) -> int:
+        """What the product adds to the shard's content sum."""
+        name, references = product.product_id, product.references
+        extras = [self.extra(name, step) for step in product.extras]
+        records = [*(self.record(name, r) for r in references), *(e for e in extras if e)]
+        head = [name, product.product_no, [r.slot for r in references]]
+        return _product_digest(head, records, [self.vector(r) for r in references])
+
     def products(self) -> Iterator[StoredProduct]:
         """All products, in key order."""
         environment = self._opened()
@@ -302,10 +311,9 @@ def describe_files(folder: Path, names: Sequence[str]) -> dict[str, dict[str, st
 
 
 def _product_digest(
-    rows: Sequence[CatalogRow], records: Sequence[Record], vectors: Sequence[Floats]
+    head: list[object], records: Sequence[Record], vectors: Sequence[Floats]
 ) -> int:
-    """sha256 over what is stored of a product, wherever it is stored."""
-    head = [rows[0].product_id, rows[0].product_no, [row.slot for row in rows]]
+    """sha256 over what is stored of a product, wherever it is. `head`: ID, number, slots."""
     digest = hashlib.sha256(json.dumps(head).encode())
     for record in records:
         digest.update(record.digest().encode())

@@ -20,6 +20,7 @@ from gallery import (
     Reference,
     check,
     create_catalog,
+    index,
     list_builds,
     open_catalog,
     plan,
@@ -233,6 +234,37 @@ def test_what_a_killed_build_left_is_swept_by_the_next_one(eight: Path, build_at
     assert report.tally.shards_shared > 0
     assert partials(eight) == []
     assert check(eight).sound
+
+
+# The common direction
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_build_keeps_its_parents_common_direction_while_it_is_nearly_right(
+    tmp_path: Path, make_gallery, build_at, make_png, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    root = make_gallery(products=4)
+    (tmp_path / "more/new").mkdir(parents=True)
+    (tmp_path / "more/new/0.png").write_bytes(make_png(5))
+    add(root, tmp_path / "more")
+    kept, moved = (shutil.copytree(root, tmp_path / name) for name in ("kept", "moved"))
+    for place, limit in ((kept, 10.0), (moved, 0.0)):
+        monkeypatch.setattr(index, "_SETTLED", limit)
+        assert build_at(place, full=full).published
+    with Gallery.open(root) as old, Gallery.open(kept) as same, Gallery.open(moved) as other:
+        assert same.manifest.index["centre"] == old.manifest.index["centre"]
+        tables = np.concatenate(other.vector_tables())
+        fresh = index.common_direction(tables["key"] >> 16, tables["vector"])
+        np.testing.assert_allclose(other.manifest.index["centre"], fresh, atol=1e-6)
+        assert np.abs(fresh - old.manifest.index["centre"]).max() > 1e-3
+
+
+def test_a_common_direction_settles_within_its_limit() -> None:
+    fresh = np.array([0.5, 0.5], np.float32)
+    near, far = fresh + np.float32(0.01), fresh + np.float32(0.02)
+    assert index.settled_direction(fresh, parent=None) is fresh
+    assert index.settled_direction(fresh, parent=near) is near
+    assert index.settled_direction(fresh, parent=far) is fresh
 
 
 # Steps
