@@ -90,6 +90,8 @@ def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     if keep < 1:
         raise ValueError(f"keep {keep}; expected at least 1 build")
     with durable.writer_lock(root / "builds"):
+        for name in () if dry_run else ("builds", "shards"):
+            durable.remove_partials(root / name)
         builds = dict(list_builds(root))
         going, held, freed = [], [], 0
         for name in _dispensable(root, builds, keep):

@@ -134,9 +134,7 @@ class ShardWriter:
         with _lmdb_errors(self._folder):
             self._env.sync(True)
             self._env.close()
-        table = np.array(self._vectors, dtype=vector_dtype(self._dims))
-        with durable.storage_errors(self._folder):
-            np.save(self._folder / "vectors.npy", table)
+        self._write_vectors(self._folder / "vectors.npy")
         manifest = {
             "format": durable.FORMAT,
             "input_digest": self._input,
@@ -153,6 +151,14 @@ class ShardWriter:
     def abandon(self) -> None:
         """Close without finishing."""
         self._env.close()
+
+    def _write_vectors(self, path: Path) -> None:
+        """As `np.save`, whose C file doesn't notice that the last write failed: disk full."""
+        table = np.array(self._vectors, dtype=vector_dtype(self._dims))
+        with durable.storage_errors(path), path.open("wb") as file:
+            head = np.lib.format.header_data_from_array_1_0(table)
+            np.lib.format.write_array_header_1_0(file, head)
+            file.write(table.tobytes())
 
     def _put(self, key: bytes, record: Record) -> None:
         value = pack(record)
