@@ -30,7 +30,6 @@ from embeddings.images import ImageSource, printable, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery import index
 from gallery.errors import GalleryError
-from gallery.publish import read_current
 from gallery.reader import Gallery
 
 
@@ -181,7 +180,7 @@ class Inspector:
         seen = _look_at(self._root / "CURRENT")
         if self._held is not None and seen is not None and seen == self._seen:
             return self._held
-        gallery = Gallery.open(self._root, build=read_current(self._root).build)
+        gallery = Gallery.open(self._root)  # which looks again where a build was just pruned
         try:
             embedder = self._embedder(gallery)
         except BaseException:

@@ -26,6 +26,7 @@ class Finding:
 class CheckReport:
     """`damaged` must be empty in a sound gallery.
 
+    serves   the build that CURRENT names, or None where nothing is published
     pending  references that the catalog and the published build don't share; a rebuild folds them
              in. None when nothing is published, or what is can't be trusted.
     orphans  complete files that nothing refers to; harmless
@@ -33,6 +34,7 @@ class CheckReport:
 
     damaged: list[Finding] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    serves: str | None = None
     pending: int | None = None
     builds: int = 0
     files: int = 0
@@ -40,6 +42,11 @@ class CheckReport:
     @property
     def sound(self) -> bool:
         return not self.damaged
+
+    @property
+    def idle(self) -> bool:
+        """Whether there are builds and none of them serves: the pointer is missing."""
+        return self.builds > 0 and self.serves is None
 
 
 def check(path: str | Path) -> CheckReport:
@@ -138,6 +145,7 @@ def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
     except GalleryError as error:
         report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
         return
+    report.serves = current.build
     if not (root / "builds" / current.build).is_dir():
         message = f"names the build {current.build}, which is not there"
         report.damaged.append(Finding(str(root / "CURRENT"), message))

@@ -21,7 +21,8 @@ import anomaly.builder  # noqa: F401
 from anomaly.config import build_config
 from embeddings import fake_embedder
 from embeddings.images import Pixels
-from gallery import Gallery, GalleryError, check, describe, identify, open_catalog, plan, publish
+from gallery import Gallery, check, describe, identify, open_catalog, plan, publish
+from gallery.errors import StorageError
 from gallery.history import list_builds, prune, rollback
 
 CONFIG = build_config(given={"backbone": "fake", "size_px": 64, "threads": 1})
@@ -226,7 +227,7 @@ def _reported(outcome: Outcome, number: int, fault: str) -> list[str]:
         return ["the call did not come"]
     if fault == "kill" and not outcome.killed:
         return ["it was not killed"]
-    if outcome.error is not None and not isinstance(outcome.error, GalleryError):
+    if outcome.error is not None and not isinstance(outcome.error, StorageError):
         return [f"an error that is not ours\n{outcome.where}"]
     return []
 
