@@ -70,9 +70,9 @@ err = _Console(stderr=True, soft_wrap=True, highlight=False)
 
 def emit(value: dict[str, Any]) -> None:
     """One JSON line on stdout; floats to 6 significant digits, no NaN."""
-    text = json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(rounded(value), ensure_ascii=False, allow_nan=False)
     if not text.isprintable():  # an argument that is no Unicode stays verbatim as an escape
-        text = json.dumps(_rounded(value), allow_nan=False)
+        text = json.dumps(rounded(value), allow_nan=False)
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -98,11 +98,12 @@ def progress_bar() -> Iterator[Told]:
         yield told
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """JSON values with floats to 6 significant digits."""
     if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
+        return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(entry) for entry in value]
+        return [rounded(entry) for entry in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 

@@ -195,3 +195,42 @@ def test_a_repair_is_seen_by_galleries_opened_afterwards_while_an_old_reader_liv
             old.references("product-00")
         assert build_at(root, full=True).published
         assert snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "CURRENT",
+        "builds/*/manifest.json",
+        "builds/*/index.faiss",
+        "builds/*/products.parquet",
+        "builds/*/gates.json",
+        "builds/*/report.html",
+        "builds/*/lease",
+        "shards/*/data.mdb",
+        "shards/*/vectors.npy",
+        "shards/*/manifest.json",
+    ],
+)
+@pytest.mark.parametrize("how", ["half", "empty", "missing"])
+def test_a_cut_or_missing_file_never_answers_wrongly_and_a_full_rebuild_serves_again(
+    make_gallery, build_at, kind: str, how: str, snapshot
+) -> None:
+    root = make_gallery(products=2)
+    before = snapshot(root)
+    path = next(root.glob(kind))
+    data = path.read_bytes()
+    path.unlink() if how == "missing" else path.write_bytes(
+        data[: len(data) // 2 * (how == "half")]
+    )
+    try:
+        assert snapshot(root) == before
+    except GalleryError as error:
+        assert path.name in str(error)
+    report = build_at(root, full=True)
+    assert report.published
+    assert snapshot(root) == before
+    assert read_current(root).build == report.build_id
+    with Gallery.open(root) as gallery:
+        served = {str(root / name) for name in gallery.manifest.all_files(gallery.build_id)}
+    assert served.isdisjoint(found.path for found in check(root).damaged)
