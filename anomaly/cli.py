@@ -146,7 +146,8 @@ def rebuild_command(
 
 @app.command("check")
 def check_command(gallery: GalleryArgument, json: JsonOption = False) -> None:
-    """Verify every file and checksum; names what is damaged. Exit code 3 if anything is."""
+    """Verify every file and checksum; names what is damaged. Exit code 3 if anything is, or if
+    there are builds and none of them serves."""
     report = check(gallery)
     if json:
         output.emit({"schema": "amiss.check/1", "sound": report.sound, **asdict(report)})
@@ -158,9 +159,12 @@ def check_command(gallery: GalleryArgument, json: JsonOption = False) -> None:
         for orphan in report.orphans:
             output.out.print(f"orphan {orphan}", markup=False)
         state = "sound" if report.sound else f"{len(report.damaged)} damaged files"
-        pending = "pending: not counted" if report.pending is None else f"pending: {report.pending}"
-        output.out.print(f"{state}; {report.files} files of {report.builds} builds; {pending}")
-    raise typer.Exit(output.DONE if report.sound else output.UNREADABLE)
+        serves = f"{report.serves} serves" if report.serves else "nothing is published"
+        pending = "not counted" if report.pending is None else str(report.pending)
+        output.out.print(
+            f"{state}; {report.files} files of {report.builds} builds; {serves}; pending: {pending}"
+        )
+    raise typer.Exit(output.DONE if report.sound and not report.idle else output.UNREADABLE)
 
 
 @app.command("list")
@@ -329,6 +333,9 @@ def _show_build(report: BuildReport, root: Path) -> None:
                 f"gate {gate.name} failed: {gate.figure} (allowed {gate.allowed}); {gate.message}"
             )
             output.err.print(text, style="red", markup=False)
+    if report.tally.mended:
+        text = f"{report.tally.mended} references embedded anew: damaged in {report.parent}"
+        output.err.print(text, style="yellow", markup=False)
     state = "published" if report.published else "NOT published"
     seconds = sum(report.seconds.values())
     output.out.print(

@@ -180,7 +180,7 @@ class Inspector:
         seen = _look_at(self._root / "CURRENT")
         if self._held is not None and seen is not None and seen == self._seen:
             return self._held
-        gallery = Gallery.open(self._root)
+        gallery = Gallery.open(self._root)  # which looks again where a build was just pruned
         try:
             embedder = self._embedder(gallery)
         except BaseException:

@@ -1,7 +1,8 @@
 """How the command line speaks: JSON lines on stdout, everything else on stderr, exit codes.
 
 0 done · 1 a gate failed, a delta won't do (or something damaged was found in a picture) · 2 usage ·
-3 environment or gallery unreadable · 4 some images had errors (wins over 1)
+3 environment or gallery unreadable · 4 some images had errors (wins over 1) ·
+130 interrupted · 141 whoever read stdout went away (`| head`), as of any program on Unix
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -34,20 +35,50 @@ from gallery.errors import (
 from gallery.sources import Problem
 
 DONE, GATE_FAILED, USAGE, UNREADABLE, IMAGE_ERRORS = range(5)
+INTERRUPTED, PIPE_CLOSED = 130, 141
 _SHOWN = 20
 
+
+class _Console(Console):
+    """Prints names as they are but for what would steer the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(_shown(o) if isinstance(o, str) else o for o in objects), **options)
+
+    def on_broken_pipe(self) -> None:
+        _reader_is_gone()
+
+
+def _shown(text: str) -> str:
+    """Control characters, but for line ends, as escapes; a terminal obeys them otherwise."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape", "replace").decode()
+        for c in text
+    )
+
+
+def _reader_is_gone() -> NoReturn:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(PIPE_CLOSED)
+
+
 # Tables are not folded to 80 columns where nobody looks at a terminal.
-out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+out = _Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 200)
+err = _Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def emit(value: dict[str, Any]) -> None:
     """One JSON line on stdout; floats to 6 significant digits, no NaN."""
-    text = json.dumps(_rounded(value), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(rounded(value), ensure_ascii=False, allow_nan=False)
     if not text.isprintable():  # an argument that is no Unicode stays verbatim as an escape
-        text = json.dumps(_rounded(value), allow_nan=False)
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        text = json.dumps(rounded(value), allow_nan=False)
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # typer would say 1, which means damage was found
+        _reader_is_gone()
 
 
 @contextmanager
@@ -68,11 +99,12 @@ def progress_bar() -> Iterator[Told]:
         yield told
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """JSON values with floats to 6 significant digits."""
     if isinstance(value, dict):
-        return {key: _rounded(entry) for key, entry in value.items()}
+        return {key: rounded(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(entry) for entry in value]
+        return [rounded(entry) for entry in value]
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
@@ -81,7 +113,7 @@ def show_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+        table.add_row(*(escape(_shown(cell)) for cell in row))
     out.print(table)
 
 
@@ -105,16 +137,23 @@ def exit_code(error: Exception) -> int:
 def run(command: Callable[[], None]) -> None:
     """Run the command line; every error ends as one line on stderr and an exit code."""
     try:
-        command()
+        try:
+            command()
+        finally:
+            sys.stdout.flush()
     except (AnomalyError, EmbeddingsError, GalleryError) as error:
         err.print(f"[bold red]error[/] {escape(str(error))}")
         sys.exit(exit_code(error))
-    except KeyboardInterrupt:
-        err.print("interrupted; what was finished is kept, run the command again to go on")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:  # typer has caught the KeyboardInterrupt
+            err.print("interrupted; what was finished is kept, run the command again to go on")
+        raise
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(DONE)
+        _reader_is_gone()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # may be what is full
+        err.print(f"[bold red]error[/] the system refused: {escape(str(error))}")
+        sys.exit(UNREADABLE)
     except Exception as error:
         if os.environ.get("AMISS_TRACEBACK"):
             raise

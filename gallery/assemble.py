@@ -95,6 +95,7 @@ class Tally:
 
     embedded: int = 0
     copied: int = 0
+    mended: int = 0  # embedded because what the parent holds of them is damaged
     shards_shared: int = 0
     shards_written: int = 0
 
@@ -160,7 +161,7 @@ class ShardMaker:
         self.tally.embedded += len(rows) - len(kept)
         for _, group in itertools.groupby(rows, key=lambda row: row.product_no):
             yield [
-                (row, self._copy(row, kept[row.key]) if row.key in kept else next(fresh))
+                (row, self._kept_or_anew(row, kept[row.key]) if row.key in kept else next(fresh))
                 for row in group
             ]
 
@@ -169,12 +170,27 @@ class ShardMaker:
         parent = self._parent
         if parent is None or self._full or parent.fingerprint != self._describer.fingerprint:
             return None
-        if row.product_id not in parent:
+        try:
+            if row.product_id not in parent:
+                return None
+            found = parent.stored(row.product_id)
+        except DamagedGallery:
+            self.tally.mended += 1
             return None
-        for old in parent.stored(row.product_id).references:
+        for old in found.references:
             if (old.slot, old.image, old.mask) == (row.slot, row.image, row.mask):
                 return old
         return None
+
+    def _kept_or_anew(self, row: CatalogRow, old: StoredReference) -> Described:
+        try:
+            return self._copy(row, old)
+        except DamagedGallery:
+            self.tally.mended += 1
+            self.tally.copied -= 1
+            self.tally.embedded += 1
+            (made,) = self._describer.describe([row])
+            return made
 
     def _copy(self, row: CatalogRow, old: StoredReference) -> Described:
         assert self._parent is not None

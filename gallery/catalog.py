@@ -158,7 +158,7 @@ class Catalog:
         report = ImportReport()
         with durable.writer_lock(self.folder):
             self.refresh()
-            self._drop_torn_tail()
+            self._drop_unfinished()
             done = 0
             with concurrent.futures.ThreadPoolExecutor(threads) as pool:
                 for chunk in _chunks(rows):
@@ -190,7 +190,7 @@ class Catalog:
             raise SourceError(f"{deed!r}; expected remove, quarantine or release")
         with durable.writer_lock(self.folder):
             self.refresh()
-            self._drop_torn_tail()
+            self._drop_unfinished()
             product = self._products.get(product_id)
             if product is None:
                 raise SourceError(f"the catalog has no product {product_id!r}")
@@ -236,7 +236,7 @@ class Catalog:
         # Same name and length: already there. A damaged original is `check`'s to find, and is
         # healed here by writing the same content again.
         if not path.exists() or durable.file_digest(path) != digest:
-            durable.write_file(path, data)
+            durable.write_file(path, data, staged_in=self.folder)
         return digest
 
     def _admit(self, read: _Read, report: ImportReport) -> dict[str, object] | None:
@@ -332,7 +332,9 @@ class Catalog:
         else:
             raise KeyError(f"unknown deed {entry['deed']!r}")
 
-    def _drop_torn_tail(self) -> None:
+    def _drop_unfinished(self) -> None:
+        """What a killed writer left: files not yet whole, a journal line cut short."""
+        durable.remove_partials(self.folder)
         path = self.folder / "journal.jsonl"
         if path.exists() and path.stat().st_size > self._end:
             with durable.storage_errors(path):

@@ -28,6 +28,7 @@ class Finding:
 class CheckReport:
     """`damaged` must be empty in a sound gallery.
 
+    serves   the build that CURRENT names, or None where nothing is published
     pending  references that catalog and service don't share: `amiss update` or a rebuild serves
              them. None when nothing is published, or what is can't be trusted.
     orphans  complete files that nothing refers to; harmless
@@ -35,6 +36,7 @@ class CheckReport:
 
     damaged: list[Finding] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    serves: str | None = None
     pending: int | None = None
     builds: int = 0
     files: int = 0
@@ -43,6 +45,11 @@ class CheckReport:
     @property
     def sound(self) -> bool:
         return not self.damaged
+
+    @property
+    def idle(self) -> bool:
+        """Whether there are builds and none of them serves: the pointer is missing."""
+        return self.builds > 0 and self.serves is None
 
 
 def check(path: str | Path) -> CheckReport:
@@ -161,6 +168,7 @@ def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
     except GalleryError as error:
         report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
         return
+    report.serves = current.build
     for kind, name in (("builds", current.build), ("delta", current.delta)):
         if name is not None and not (root / kind / name).is_dir():
             message = f"names the {kind.removesuffix('s')} {name}, which is not there"

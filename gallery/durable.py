@@ -7,6 +7,7 @@ when the process dies, so no lock outlives its owner on this host.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -27,11 +28,14 @@ PARTIAL = ".partial-"
 """How names of what is not yet, or no longer, whole begin."""
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole or not at all, and on the disk before returning."""
+def write_file(path: Path, data: bytes, *, staged_in: Path | None = None) -> None:
+    """Put `data` at `path`, whole or not at all, and on the disk before returning.
+
+    `staged_in`: the folder where a kill leaves what is not yet whole; by default the file's own.
+    """
     with storage_errors(path):
         make_folder(path.parent)
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=staged_in or path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -131,8 +135,9 @@ def sync_folder(folder: Path) -> None:
 def remove_partials(folder: Path) -> int:
     """Delete what killed writers left unfinished in `folder`; call with the writer lock held."""
     partials = list(folder.glob(f"{PARTIAL}*")) if folder.is_dir() else []
-    for path in partials:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with storage_errors(folder):
+        for path in partials:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     return len(partials)
 
 
@@ -169,8 +174,9 @@ def writer_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
             raise GalleryBusy(
                 f"{folder}: {owner} is writing here; try again when it is done"
             ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk pruning must still work
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield
     finally:
         os.close(handle)

@@ -96,6 +96,8 @@ def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     if keep < 1:
         raise ValueError(f"keep {keep}; expected at least 1 build")
     with durable.writer_lock(root / "builds"):
+        for name in () if dry_run else ("builds", "delta", "shards"):
+            durable.remove_partials(root / name)
         builds, deltas, current = dict(list_builds(root)), list_deltas(root), _serving(root)
         old = [root / "builds" / name for name in _dispensable(current, root, builds, keep)]
         unserved = [root / "delta" / n for n in deltas if current is None or n != current.delta]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from embeddings.patches import Floats
 from gallery import durable
-from gallery.errors import DamagedGallery, GalleryError
+from gallery.errors import DamagedGallery, GalleryError, StorageError
 
 Keys = NDArray[np.int64]
 _SHRINKAGE = 4
@@ -88,8 +88,12 @@ def write_index(path: Path, keys: Keys, vectors: Floats, *, centre: Floats | Non
         raise GalleryError(f"{len(keys) - len(np.unique(keys))} reference keys occur twice")
     index = faiss.IndexIDMap2(faiss.IndexFlatIP(vectors.shape[1]))
     index.add_with_ids(_centred(vectors, centre), keys)
-    with durable.storage_errors(path):
-        faiss.write_index(index, str(path))
+    # Through a file of our own: when FAISS's last write fails (disk full), nobody is told.
+    with durable.storage_errors(path), path.open("wb") as file:
+        try:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+        except RuntimeError as error:
+            raise StorageError(f"{path}: faiss can't write it ({error})") from error
 
 
 def require_unit(vectors: Floats) -> None:

@@ -70,6 +70,7 @@ def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Curre
                 f"{root}: {now} was published while {build_id} was being built from {replacing}; "
                 "run `amiss rebuild` again"
             )
+        durable.remove_partials(root)
         point_to(root, current)
     return current
 

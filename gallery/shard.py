@@ -80,7 +80,7 @@ class ShardWriter:
         self._content = hashlib.sha256(input_digest.encode())
         self._vectors: list[Any] = []
         self._products, self._references, self._sum = 0, 0, 0
-        with _lmdb_errors(folder):
+        with _lmdb_errors(folder, writing=True):
             self._env = lmdb.open(
                 str(folder), map_size=_MAP_SIZE, lock=False, sync=False, max_spare_txns=0
             )
@@ -132,12 +132,10 @@ class ShardWriter:
     def finish(self) -> dict[str, Any]:
         """Write what is left and the manifest, which is returned; the folder is then complete."""
         self._flush()
-        with _lmdb_errors(self._folder):
+        with _lmdb_errors(self._folder, writing=True):
             self._env.sync(True)
             self._env.close()
-        table = np.array(self._vectors, dtype=vector_dtype(self._dims))
-        with durable.storage_errors(self._folder):
-            np.save(self._folder / "vectors.npy", table)
+        self._write_vectors(self._folder / "vectors.npy")
         manifest = {
             "format": durable.FORMAT,
             "input_digest": self._input,
@@ -155,6 +153,14 @@ class ShardWriter:
         """Close without finishing."""
         self._env.close()
 
+    def _write_vectors(self, path: Path) -> None:
+        """As `np.save`, whose C file doesn't notice that the last write failed: disk full."""
+        table = np.array(self._vectors, dtype=vector_dtype(self._dims))
+        with durable.storage_errors(path), path.open("wb") as file:
+            head = np.lib.format.header_data_from_array_1_0(table)
+            np.lib.format.write_array_header_1_0(file, head)
+            file.write(table.tobytes())
+
     def _put(self, key: bytes, record: Record) -> None:
         value = pack(record)
         self._content.update(key + record.digest().encode())
@@ -164,7 +170,10 @@ class ShardWriter:
             self._flush()
 
     def _flush(self) -> None:
-        with _lmdb_errors(self._folder), self._env.begin(write=True) as transaction:
+        with (
+            _lmdb_errors(self._folder, writing=True),
+            self._env.begin(write=True) as transaction,
+        ):
             for key, value in self._pending:
                 if not transaction.put(key, value, append=True):
                     raise AssertionError(f"keys out of order or repeated at {key!r}")
@@ -369,7 +378,7 @@ def _release(name: tuple[int, int]) -> None:
 
 
 @contextlib.contextmanager
-def _lmdb_errors(folder: Path) -> Iterator[None]:
+def _lmdb_errors(folder: Path, *, writing: bool = False) -> Iterator[None]:
     try:
         yield
     except lmdb.DiskError as error:
@@ -377,4 +386,6 @@ def _lmdb_errors(folder: Path) -> Iterator[None]:
     except (lmdb.MapFullError, OSError) as error:
         raise StorageError(f"{folder}/data.mdb: can't be written ({error})") from error
     except lmdb.Error as error:
+        if writing:  # a new file can't be damaged; EIO has no class of its own
+            raise StorageError(f"{folder}/data.mdb: can't be written ({error})") from error
         raise DamagedGallery(f"{folder}/data.mdb: not a readable database ({error})") from error

@@ -21,7 +21,8 @@ from gallery import (
     read_current,
     read_source,
 )
-from gallery.errors import DamagedGallery, EmptyCatalog, GateFailed
+from gallery.errors import DamagedGallery, EmptyCatalog, GateFailed, NotAGallery
+from gallery.history import prune
 
 
 def partials(root: Path) -> list[Path]:
@@ -131,27 +132,39 @@ def flip_records(root: Path, name: str, flip: Callable[..., None]) -> int:
     return count
 
 
-@pytest.mark.parametrize("name", ["data.mdb", "vectors.npy"])
-def test_nothing_is_copied_from_a_damaged_parent_and_a_full_rebuild_repairs_it(
-    tmp_path: Path, make_gallery, build_at, make_png, flip, name: str, snapshot
+# Where a product's record is damaged nobody knows that its newest reference is not in it.
+@pytest.mark.parametrize(("name", "mended"), [("data.mdb", 7), ("vectors.npy", 6)])
+def test_what_is_damaged_in_the_parent_is_made_anew_and_not_copied(
+    tmp_path: Path, make_gallery, build_at, make_png, flip, name: str, mended: int, snapshot
 ) -> None:
     root = make_gallery(products=3)
     before = snapshot(root)
     assert flip_records(root, name, flip) >= 6
-    assert not check(root).sound
+    damaged = {found.path for found in check(root).damaged}
     (tmp_path / "product-00").mkdir()
     (tmp_path / "product-00/new.png").write_bytes(make_png(123))
     add(root, tmp_path / "product-00")
-    served = read_current(root).build
-    try:
-        copied = build_at(root).published
-    except DamagedGallery:
-        copied = False
-    if copied:  # it must have been embedded, not copied
-        assert before.items() <= snapshot(root).items()
-    else:
-        assert read_current(root).build == served
-    assert build_at(root, full=True).published
+    report = build_at(root)
+    assert report.published
+    assert (report.tally.mended, report.tally.copied, report.tally.embedded) == (mended, 0, 7)
+    assert before.items() <= snapshot(root).items()
+    prune(root, keep=1)
+    assert damaged
+    assert check(root).sound
+
+
+def test_only_the_damaged_record_is_made_anew(
+    tmp_path: Path, make_gallery, build_at, make_png, flip, snapshot
+) -> None:
+    root = make_gallery(products=3)
+    before = snapshot(root)
+    path = next((root / "shards").glob("*/vectors.npy"))
+    flip(path, path.stat().st_size - 1)
+    (tmp_path / "product-00").mkdir()
+    (tmp_path / "product-00/new.png").write_bytes(make_png(123))
+    add(root, tmp_path / "product-00")
+    report = build_at(root)
+    assert (report.tally.mended, report.tally.copied, report.tally.embedded) == (1, 5, 2)
     assert before.items() <= snapshot(root).items()
 
 
@@ -182,3 +195,44 @@ def test_a_repair_is_seen_by_galleries_opened_afterwards_while_an_old_reader_liv
             old.references("product-00")
         assert build_at(root, full=True).published
         assert snapshot(root) == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "CURRENT",
+        "builds/*/manifest.json",
+        "builds/*/index.faiss",
+        "builds/*/products.parquet",
+        "builds/*/gates.json",
+        "builds/*/report.html",
+        "builds/*/lease",
+        "shards/*/data.mdb",
+        "shards/*/vectors.npy",
+        "shards/*/manifest.json",
+    ],
+)
+@pytest.mark.parametrize("how", ["half", "empty", "missing"])
+def test_a_cut_or_missing_file_never_answers_wrongly_and_a_full_rebuild_serves_again(
+    make_gallery, build_at, kind: str, how: str, snapshot
+) -> None:
+    root = make_gallery(products=2)
+    before = snapshot(root)
+    path = next(root.glob(kind))
+    data = path.read_bytes()
+    path.unlink() if how == "missing" else path.write_bytes(
+        data[: len(data) // 2 * (how == "half")]
+    )
+    refusal = None
+    try:
+        assert snapshot(root) == before
+    except GalleryError as error:
+        refusal = error
+    assert refusal is None or path.name in str(refusal) or isinstance(refusal, NotAGallery)
+    report = build_at(root, full=True, config={"made": "again"})  # within the same second
+    assert report.published
+    assert snapshot(root) == before
+    assert read_current(root).build == report.build_id
+    with Gallery.open(root) as gallery:
+        served = {str(root / name) for name in gallery.manifest.all_files(gallery.build_id)}
+    assert served.isdisjoint(found.path for found in check(root).damaged)

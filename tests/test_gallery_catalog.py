@@ -268,6 +268,17 @@ def test_a_torn_last_line_is_dropped_and_the_next_import_goes_on(
     assert reopened.seq == 3
 
 
+def test_a_last_line_torn_at_any_byte_is_no_part_of_the_journal(root: Path, row) -> None:
+    open_catalog(root).import_rows([row("p", 1), row("p", 2)])
+    data = journal(root).read_bytes()
+    last = data.index(b"\n") + 1
+    for end in range(last, len(data)):
+        journal(root).write_bytes(data[:end])
+        catalog = open_catalog(root)
+        assert ([r.name for r in catalog.rows()], catalog.seq) == (["1.png"], 1)
+        assert catalog.unfinished_bytes() == end - last
+
+
 @pytest.mark.parametrize("place", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_a_flipped_byte_in_a_middle_line_is_damage_that_names_the_line(
     root: Path, row, flip, place: float

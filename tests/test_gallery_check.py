@@ -116,6 +116,17 @@ def test_nothing_is_pending_where_nothing_is_published(
     root = catalog_at(tmp_path / "g", write_pictures(tmp_path / "source"))
     report = check(root)
     assert (report.sound, report.pending, report.builds) == (True, None, 0)
+    assert (report.serves, report.idle) == (None, False)
+
+
+def test_builds_of_which_none_serves_are_told_from_a_gallery_that_serves(
+    gallery_copy: Path,
+) -> None:
+    serving = read_current(gallery_copy).build
+    assert (check(gallery_copy).serves, check(gallery_copy).idle) == (serving, False)
+    (gallery_copy / "CURRENT").unlink()
+    report = check(gallery_copy)
+    assert (report.sound, report.serves, report.idle, report.pending) == (True, None, True, None)
 
 
 def test_a_folder_that_is_no_gallery_is_refused(tmp_path: Path) -> None:
