@@ -183,7 +183,8 @@ def limits(figures: dict[str, Any]) -> dict[str, Any]:
 
 def slopes(figures: dict[int, Any]) -> dict[str, Any]:
     """Per million products."""
-    names = ("seconds_open", "ms_search_p50", "ms_search_p95", "ms_first_search_with_checksum",
+    names = ("seconds_open", "ms_search_p50", "ms_search_p95", "ms_search_core_p95",
+             "ms_first_search_with_checksum",
              "mib_resident", "mib_anonymous_more", "mib_file_mapped_more", "seconds_build",
              "seconds_index_and_gates")  # fmt: skip
     sizes = [size for size in figures if size > FEW]

@@ -96,8 +96,9 @@ def slopes(figures: dict[str, Any], threads: str) -> dict[str, Any]:
     found = {}
     for kind in ("exact", "ivf"):
         rows = [figures[str(size)][kind] for size in sizes]
-        for name in ("ms_search_p50", "ms_search_p95", "mib_anonymous_more",
-                     "mib_file_mapped_more", "ms_first_search_with_checksum"):  # fmt: skip
+        for name in ("ms_search_p50", "ms_search_p95", "ms_search_core_p50", "ms_search_core_p95",
+                     "mib_anonymous_more", "mib_file_mapped_more",
+                     "ms_first_search_with_checksum"):  # fmt: skip
             found[f"{kind} {name}"] = slope(sizes, [row[threads][name] for row in rows])
         for name in ("bytes", "seconds_build"):
             found[f"{kind} {name}"] = slope(sizes, [row[name] for row in rows])

@@ -260,7 +260,7 @@ class Index:
 
         index = self._opened()
         if self.exact:
-            return self._ids.copy()
+            return np.array(self._ids, np.int64)
         found = [
             faiss.rev_swig_ptr(index.invlists.get_ids(i), index.invlists.list_size(i)).copy()
             for i in range(index.nlist)
