@@ -19,7 +19,7 @@ _REQUIRED = ("torch", "timm", "numpy", "lmdb", "pyarrow", "pydantic", "typer", "
 _CLASHES = {
     "cv2": ("opencv-python-headless", "opencv-python", "opencv-contrib-python",
             "opencv-contrib-python-headless"),
-    "faiss": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs"),
+    "faiss": ("faiss-cpu", "faiss-gpu", "faiss-gpu-cuvs", "faiss-gpu-cu12"),
 }  # fmt: skip
 
 

@@ -28,7 +28,6 @@ from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
 from embeddings.images import ImageSource, printable, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
-from gallery import index
 from gallery.errors import GalleryError
 from gallery.reader import Gallery
 
@@ -63,8 +62,7 @@ class Inspector:
     ) -> Inspector:
         """Open the gallery at `path` and the embedder it was built with.
 
-        `threads` sets torch's, OpenCV's and FAISS's threads for the whole process (default: as
-        they are);
+        `threads` sets torch's and OpenCV's threads for the whole process (default: as they are);
         `budget` is the share of pristine pictures that may be called damaged (default 0.01).
         Raises `NotAGallery`, `DamagedGallery`, `FingerprintMismatch`, `ConfigError`.
         """
@@ -72,7 +70,6 @@ class Inspector:
         config = inspect_config(given=given)
         if config.threads is not None:
             limit_threads(config.threads)
-            index.limit_threads(config.threads)
         inspector = cls(Path(path), config)
         with inspector._lock:
             inspector._follow()

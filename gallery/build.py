@@ -26,7 +26,8 @@ from gallery.build_report import write_report
 from gallery.catalog import Catalog, CatalogRow
 from gallery.errors import EmptyCatalog, GalleryError
 from gallery.gates import Candidate, Gate, GateResult, default_gates
-from gallery.index import common_direction, settled_direction, write_index
+from gallery.index import common_direction, settled_direction
+from gallery.index_choice import IndexChoice, make_index
 from gallery.manifest import Manifest, ShardEntry, content_of
 from gallery.plan import plan_shards, shard_count
 from gallery.products import ProductTable, write_products
@@ -34,13 +35,16 @@ from gallery.publish import failed_gates, read_current
 from gallery.reader import Gallery
 from gallery.shard import Shard, describe_files
 
-_PACKAGES = ("amiss", "torch", "timm", "faiss-cpu", "lmdb", "numpy", "opencv-python-headless")
+_PACKAGES = (
+    "amiss", "torch", "timm", "faiss-cpu", "faiss-gpu", "lmdb", "numpy", "opencv-python-headless",
+)  # fmt: skip
 
 
 @dataclass
 class BuildReport:
     """What a build did. Seconds are wall time per stage; `published` is the caller's to set.
 
+    `index`: which kind was written, why, and how fast it searched; None where none was.
     `unchanged`: the published build says all that the catalog says; `build_id` is that build's.
     """
 
@@ -51,6 +55,7 @@ class BuildReport:
     references: int = 0
     tally: Tally = field(default_factory=Tally)
     bytes_per_reference: float = 0.0
+    index: IndexChoice | None = None
     gates: list[GateResult] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     published: bool = False
@@ -126,14 +131,14 @@ def _finish(
         (root / "builds").mkdir(exist_ok=True)
     with durable.staging_folder(root / "builds") as folder:
         with report.timed("index"):
-            draft = _index(folder, draft, rows, parent)
+            draft, report.index = _index(folder, draft, rows, parent)
         with report.timed("gates"):
             candidate = Gallery(root, folder, draft, lease=None)
             report.gates = [ask(gate, Candidate(candidate, parent, rows)) for gate in gates]
             candidate.close()
         found = [asdict(gate) for gate in report.gates]
         durable.write_json(folder / "gates.json", {"format": durable.FORMAT, "gates": found})
-        write_report(folder / "report.html", draft, report.gates)
+        write_report(folder / "report.html", draft, report.gates, report.index)
         names_of_files = ("index.faiss", "products.parquet", "gates.json", "report.html")
         final = replace(draft, files=describe_files(folder, names_of_files))
         durable.write_file(folder / "manifest.json", final.encode())
@@ -148,8 +153,8 @@ def _finish(
 
 def _index(
     folder: Path, draft: Manifest, rows: Sequence[CatalogRow], parent: Gallery | None
-) -> Manifest:
-    """Write index and product table; the draft with both in it."""
+) -> tuple[Manifest, IndexChoice]:
+    """Write index and product table; the draft with both in it, and why that kind of index."""
     shards = folder.parent.parent / "shards"
     tables = np.concatenate([Shard(shards / entry.digest).vectors() for entry in draft.shards])
     tables = tables[np.argsort(tables["key"])]
@@ -159,16 +164,13 @@ def _index(
         common_direction(tables["key"] >> 16, tables["vector"]),
         parent=None if kept is None else np.asarray(kept, np.float32),
     )
-    write_index(folder / "index.faiss", tables["key"], tables["vector"], centre=centre)
+    choice = make_index(folder / "index.faiss", tables["key"], tables["vector"], centre=centre)
     names = {row.product_no: row.product_id for row in rows}
     numbers = np.array(sorted(names), np.int64)
     table = ProductTable(numbers, [names[int(n)] for n in numbers])
     write_products(folder / "products.parquet", table)
-    return replace(
-        draft,
-        index={"kind": "flat_ip", "centre": [float(x) for x in centre]},
-        files=describe_files(folder, ("index.faiss", "products.parquet")),
-    )
+    files = describe_files(folder, ("index.faiss", "products.parquet"))
+    return replace(draft, index=choice.settings(centre), files=files), choice
 
 
 def ask(gate: Gate, candidate: Candidate) -> GateResult:

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from gallery import durable
 from gallery.gates import GateResult
+from gallery.index_choice import IndexChoice
 from gallery.manifest import Manifest
 
 
-def write_report(path: Path, manifest: Manifest, gates: Sequence[GateResult]) -> None:
+def write_report(
+    path: Path, manifest: Manifest, gates: Sequence[GateResult], index: IndexChoice
+) -> None:
     """Write the report of a build; everything in it is escaped, nothing is loaded from outside."""
     import jinja2
 
@@ -20,6 +23,7 @@ def write_report(path: Path, manifest: Manifest, gates: Sequence[GateResult]) ->
     page = environment.from_string(template).render(
         manifest=manifest,
         gates=gates,
+        index=index,
         passed=all(gate.passed for gate in gates),
         data_bytes=sum(int(f["bytes"]) for s in manifest.shards for f in s.files.values()),
     )

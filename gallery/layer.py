@@ -173,6 +173,11 @@ class LayeredIndex:
         self._base, self._above = base, above
         self._overruled, self._hidden = overruled, hidden
 
+    @property
+    def exact(self) -> bool:
+        """As `Index.exact`: the delta's own always is."""
+        return self._base.exact
+
     def search(self, vector: Floats, *, count: int) -> Neighbours:
         """As `Index.search`."""
         below = self._base.search(vector, count=count + self._hidden)

@@ -42,8 +42,8 @@ class ShardEntry:
 class Manifest:
     """`files`: {name in the build's folder: {sha256, bytes}}; `content_digest`: `content_of`.
 
-    `index`: {kind, centre}, see `index.common_direction`. `steps`: {name: fingerprint} of what was
-    learned per product.
+    `index`: {kind, centre[, nlist, nprobe]}, see `Index.of_build` and `index.common_direction`.
+    `steps`: {name: fingerprint} of what was learned per product.
     """
 
     gallery_id: str

@@ -56,9 +56,8 @@ class Gallery:
         self._shards = {
             entry.number: Shard(root / "shards" / entry.digest) for entry in manifest.shards
         }
-        centre = np.asarray(manifest.index["centre"], np.float32)
         digest = self._file("index.faiss")["sha256"]
-        index = Index(folder / "index.faiss", digest, centre=centre)
+        index = Index.of_build(folder / "index.faiss", digest, manifest.index)
         self.index: Index | LayeredIndex = layer.index_over(index) if layer else index
         self._names: ProductTable | None = None
 
