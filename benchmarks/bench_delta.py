@@ -1,9 +1,10 @@
 """Deltas: seconds until an added picture is used, or a removed one isn't; what searching costs.
 
-    AMISS_DATA=... python -m benchmarks.bench_delta [--products 50000] [--rounds 5]
-                                             (about 15 minutes on 2 cores; 5 with --products 5000)
+    AMISS_DATA=... python -m benchmarks.bench_delta [--quick]
+                               (about 15 minutes on 2 cores; 2 with --quick)
 
-Real: a gallery of 16 cookies, 16 carton tops and 8 pictures of each grocery package. Time from the
+Real: a gallery of 16 cookies, 16 carton tops and 8 pictures of each of 16 grocery packages
+(--quick: 4, 4 and none; one round in place of five; 5 000 products, not 50 000). Time from the
 call (Python API in this process, or the command line with its start) until CURRENT has moved, and
 until the first inspection that uses the delta has ended in an inspector that was open before.
 Synthetic: products x 3 references, of which a delta changes 1, 10 or 200 products; time of the
@@ -39,12 +40,12 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
 
 
-def lay_out(data: Path, out: Path) -> list[Path]:
+def lay_out(data: Path, out: Path, *, quick: bool) -> list[Path]:
     """A folder per product; returns cookies that are in none."""
     groups = {"cookies": pictures(data / "cookies/normal"),
               "carton_top": pictures(data / "carton_top/normal")}  # fmt: skip
-    chosen = {name: found[:16] for name, found in groups.items()}
-    for home in sorted((data / "grocery/gallery").iterdir()):
+    chosen = {name: found[: 4 if quick else 16] for name, found in groups.items()}
+    for home in sorted((data / "grocery/gallery").iterdir()) if not quick else ():
         chosen[home.name] = pictures(home)[:8]
     for name, found in chosen.items():
         (out / name).mkdir(parents=True)
@@ -85,8 +86,8 @@ def deeds(root: Path, pictured: Path, torn: str, *, cli: bool) -> dict[str, Call
     }
 
 
-def real(data: Path, work: Path, rounds: int) -> dict[str, Any]:
-    spare = lay_out(data, work / "references")
+def real(data: Path, work: Path, *, quick: bool) -> dict[str, Any]:
+    spare = lay_out(data, work / "references", quick=quick)
     built = build_gallery(work / "references", work / "gallery").built
     present = iter(pictures(work / "references/cookies"))
     fresh, newcomer, query = iter(spare[:-2]), spare[-2], str(spare[-1])
@@ -95,7 +96,7 @@ def real(data: Path, work: Path, rounds: int) -> dict[str, Any]:
         inspector.inspect(query, product_id="cookies")
         for label in ("python", "command line"):
             times: dict[str, list[tuple[float, float]]] = {}
-            for number in range(rounds):
+            for number in range(1 if quick else 5):
                 home = work / f"{label}-{number}"
                 for product, picture in (("cookies", next(fresh)), ("newcomer", newcomer)):
                     (home / product).mkdir(parents=True)
@@ -187,15 +188,14 @@ def searching(root: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--products", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=5, choices=range(1, 7))
-    options = parser.parse_args()
+    parser.add_argument("--quick", action="store_true")
+    quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as work:
         figures = {
-            "real gallery": real(data_folder(), Path(work), options.rounds),
-            "synthetic gallery": synthetic(Path(work) / "synthetic", options.products),
+            "real gallery": real(data_folder(), Path(work), quick=quick),
+            "synthetic gallery": synthetic(Path(work) / "synthetic", 5_000 if quick else 50_000),
         }
-    command = f"AMISS_DATA=... python -m benchmarks.bench_delta --products {options.products}"
+    command = "AMISS_DATA=... python -m benchmarks.bench_delta" + " --quick" * quick
     save("delta", command, figures)
 
 
