@@ -61,6 +61,9 @@ BackboneOption = Annotated[
 SizeOption = Annotated[int | None, typer.Option("--size", help="Longest side in px. Default 448.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Pictures at a time. Default: all cores.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes that share the work, and the threads. Default 1.")
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A TOML file with these settings.")
 ]
@@ -125,12 +128,13 @@ def rebuild_command(
     size: SizeOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    workers: WorkersOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Build what the catalog says and publish it, if it passes its gates."""
     given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads,
-             "most_lost": 1.0 if approve else None}  # fmt: skip
+             "workers": workers, "most_lost": 1.0 if approve else None}  # fmt: skip
     inherited = {} if backbone and size else published_settings(gallery)
     settings = build_config(config, inherited=inherited, given=given)
     if dry_run:

@@ -47,3 +47,19 @@ one_blas_thread = _OneBlasThread()
 """OpenBLAS's threads wait for more work by spinning, tens of milliseconds long, and take the cores
 from the network that runs next: on 2 cores everything took twice as long. Our products in numpy
 are small; the large ones go through torch."""
+
+
+_most: int | None = None
+
+
+def limit_threads_here(count: int) -> None:
+    """Make `threads_here` give `count` at most from now on, and OpenCV use as many: for a process
+    that shares its cores with others like it."""
+    global _most
+    _most = count
+    cv2.setNumThreads(count)
+
+
+def threads_here(wanted: int) -> int:
+    """How many of `wanted` threads work should be spread over in this process."""
+    return wanted if _most is None else min(wanted, _most)

@@ -26,6 +26,7 @@ from embeddings.images import printable, read_bytes, read_image, read_mask
 from gallery import durable
 from gallery.errors import DamagedGallery, NotAGallery, SourceError
 from gallery.journal import journal_lines, sealed
+from gallery.originals import read_original
 from gallery.sources import Problem, SourceRow
 
 MAX_SLOTS = 1 << 16
@@ -125,16 +126,7 @@ class Catalog:
 
     def read_original(self, digest: str) -> bytes:
         """An original's bytes, after their checksum; `DamagedGallery` names the file."""
-        path = self.original_path(digest)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DamagedGallery(
-                f"{path}: the original can't be read ({error.strerror})"
-            ) from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise DamagedGallery(f"{path}: the original is not what was imported (sha256 differs)")
-        return data
+        return read_original(self.root, digest)
 
     def import_rows(
         self,
