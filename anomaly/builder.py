@@ -95,7 +95,8 @@ def import_source(
     """Add references to the catalog at `root`, which is made if it is absent; builds nothing."""
     place, found = Path(root), _read(source, product_id)
     if not (place / "catalog" / "catalog.json").exists():
-        create_catalog(place)
+        with contextlib.suppress(GalleryExists):  # another made it in between
+            create_catalog(place)
     return _import(place, found, threads, progress)
 
 

@@ -6,6 +6,7 @@ changed are learned from again; the records of the others are copied from the pa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from gallery.describe import (
     from_record,
     to_record,
 )
+from gallery.errors import DamagedGallery
 from gallery.found import set_aside_if_damaged
 from gallery.originals import read_original
 from gallery.plan import ShardPlan
@@ -125,6 +127,7 @@ class ShardMade:
     digest: str
     embedded: int
     copied: int
+    mended: int
     seconds: Mapping[str, float]
 
 
@@ -132,12 +135,14 @@ class ShardMade:
 class Tally:
     """How the references of a build came to be in it.
 
-    shards_damaged  found on the disk, not as they were written: made from the originals again
+    mended          embedded because what the parent holds of them is damaged
+    shards_damaged  found on the disk, not as they were written
     seconds         of work by stage, over all threads and processes
     """
 
     embedded: int = 0
     copied: int = 0
+    mended: int = 0
     shards_shared: int = 0
     shards_written: int = 0
     shards_damaged: int = 0
@@ -146,6 +151,7 @@ class Tally:
     def add(self, made: ShardMade) -> None:
         self.embedded += made.embedded
         self.copied += made.copied
+        self.mended += made.mended
         self.shards_written += 1
         for stage, spent in made.seconds.items():
             self.seconds[stage] = round(self.seconds.get(stage, 0.0) + spent, 3)
@@ -167,7 +173,7 @@ def make_shard(task: ShardTask, *, told: Callable[[int], None] = lambda done: No
                 set_aside_if_damaged(target)
             if not target.exists():
                 durable.settle(folder, target)
-    return ShardMade(target.name, job.embedded, job.copied, busy.since(before))
+    return ShardMade(target.name, job.embedded, job.copied, job.mended, busy.since(before))
 
 
 class _Job:
@@ -176,7 +182,7 @@ class _Job:
     def __init__(self, task: ShardTask, told: Callable[[int], None]) -> None:
         self._task, self._told, self._done = task, told, 0
         self._plan, self._parent = task.plan, task.parent
-        self.embedded = self.copied = 0
+        self.embedded = self.copied = self.mended = 0
         parent = task.parent
         if parent is not None and parent.fingerprint != task.describer.fingerprint:
             self._parent = None
@@ -214,18 +220,35 @@ class _Job:
         self.copied, self.embedded = len(kept), len(rows) - len(kept)
         for _, group in itertools.groupby(rows, key=lambda row: row.product_no):
             yield [
-                (row, self._copy(row, kept[row.key]) if row.key in kept else next(fresh))
+                (row, self._kept_or_anew(row, kept[row.key]) if row.key in kept else next(fresh))
                 for row in group
             ]
 
     def _kept(self, row: CatalogRow) -> StoredReference | None:
         """The parent's entry for the same picture and mask in the same place, if comparable."""
-        if self._parent is None or row.product_id not in self._parent:
+        if self._parent is None:
             return None
-        for old in self._parent.stored(row.product_id).references:
+        try:
+            if row.product_id not in self._parent:
+                return None
+            found = self._parent.stored(row.product_id)
+        except DamagedGallery:
+            self.mended += 1
+            return None
+        for old in found.references:
             if (old.slot, old.image, old.mask) == (row.slot, row.image, row.mask):
                 return old
         return None
+
+    def _kept_or_anew(self, row: CatalogRow, old: StoredReference) -> Described:
+        try:
+            return self._copy(row, old)
+        except DamagedGallery:
+            self.mended += 1
+            self.copied -= 1
+            self.embedded += 1
+            (made,) = self._task.describer.describe([row])
+            return made
 
     def _copy(self, row: CatalogRow, old: StoredReference) -> Described:
         assert self._parent is not None
@@ -255,11 +278,12 @@ class _Job:
         parent, product_id = self._parent, rows[0].product_id
         if parent is None or self._steps.get(step.name) != step.fingerprint:
             return None
-        if product_id not in parent or parent.shard_of(product_id).folder not in self._own:
-            return None
-        seen = [_seen_by_steps(r) for r in parent.stored(product_id).references]
-        same = seen == [_seen_by_steps(row) for row in rows]
-        return parent.extra(product_id, step.name) if same else None
+        with contextlib.suppress(DamagedGallery):  # then it is learned again
+            if product_id in parent and parent.shard_of(product_id).folder in self._own:
+                seen = [_seen_by_steps(r) for r in parent.stored(product_id).references]
+                if seen == [_seen_by_steps(row) for row in rows]:
+                    return parent.extra(product_id, step.name)
+        return None
 
 
 def _seen_by_steps(row: CatalogRow | StoredReference) -> tuple[object, ...]:

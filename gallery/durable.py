@@ -2,7 +2,7 @@
 
 A file appears under its name whole or not at all (written beside it, fsynced, renamed, folder
 fsynced). A folder of files likewise. One writer at a time holds `writer_lock`; the kernel drops it
-when the process dies, so no lock outlives its owner on this host.
+when the process dies, so no lock outlives its owner on this host; other hosts see a `lease`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gallery.errors import DamagedGallery, GalleryBusy, StorageError, UnsupportedFormat
+from gallery.lease import busy_message, leased, read_lease
 
 FORMAT = 1
 """The on-disk format that this version writes; FORMAT and FORMAT - 1 are read."""
@@ -161,13 +161,9 @@ def writer_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise GalleryBusy(
-                f"{folder}: {owner} is writing here; try again when it is done"
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
+            raise GalleryBusy(busy_message(folder, read_lease(folder))) from error
+        with leased(handle, folder):
+            yield
     finally:
         os.close(handle)
 

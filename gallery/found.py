@@ -17,7 +17,7 @@ from gallery.errors import DamagedGallery, GalleryError, UnknownProduct
 from gallery.manifest import ShardEntry
 from gallery.plan import ShardPlan
 from gallery.reader import Gallery
-from gallery.shard import describe_files
+from gallery.shard import Shard, describe_files
 
 
 class Shelf:
@@ -35,17 +35,16 @@ class Shelf:
         return digest if known else None
 
     def source(self, plan: ShardPlan, parent: Gallery | None) -> Gallery | None:
-        """`parent`, unless a shard of it that holds products of the plan is damaged."""
-        folders = set()
-        for product_id in {row.product_id for row in plan.rows} if parent else ():
-            with contextlib.suppress(UnknownProduct):
-                assert parent is not None
-                folders.add(parent.shard_of(product_id).folder)
-        return parent if all(self.is_sound(folder) for folder in folders) else None
+        """`parent`, unless an LMDB of it that holds products of the plan is damaged.
+
+        Records have checksums of their own, LMDB's pages have none: a wild page pointer ends the
+        process that follows it.
+        """
+        return parent if all(_as_written(f, "data.mdb") for f in _holding(plan, parent)) else None
 
     def is_sound(self, folder: Path) -> bool:
         if folder not in self._sound:
-            self._sound[folder] = _is_sound(folder)
+            self._sound[folder] = _as_written(folder)
         return self._sound[folder]
 
     @property
@@ -93,15 +92,37 @@ def read_shard_manifest(folder: Path) -> dict[str, Any]:
 
 def set_aside_if_damaged(folder: Path) -> None:
     """Rename a shard whose bytes are not what its manifest says, so that it can be replaced."""
-    if not _is_sound(folder):
+    if not _as_written(folder):
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
         with durable.storage_errors(folder):
             shutil.move(folder, folder.with_name(f"damaged-{stamp}-{folder.name}"))
 
 
-def _is_sound(folder: Path) -> bool:
+def copies_lost(plan: ShardPlan, parent: Gallery) -> int:
+    """How many references of the plan a parent that must not be read would have given."""
+    keys = {row.key for row in plan.rows}
+    lost = 0
+    for folder in _holding(plan, parent):
+        with contextlib.suppress(DamagedGallery):
+            lost += len(keys.intersection(Shard(folder).vectors()["key"].tolist()))
+    return lost
+
+
+def _holding(plan: ShardPlan, parent: Gallery | None) -> set[Path]:
+    """Folders of the parent's shards in which products of the plan are, if they are there."""
+    folders = set()
+    for product_id in {row.product_id for row in plan.rows} if parent else ():
+        with contextlib.suppress(UnknownProduct):
+            assert parent is not None
+            folders.add(parent.shard_of(product_id).folder)
+    return folders
+
+
+def _as_written(folder: Path, name: str | None = None) -> bool:
+    """Whether all files of a shard, or the named one, have the bytes that its manifest says."""
     try:
         files = read_shard_manifest(folder)["files"]
-        return all(durable.file_digest(folder / n) == e["sha256"] for n, e in files.items())
+        names = [name] if name else list(files)
+        return all(durable.file_digest(folder / n) == files[n]["sha256"] for n in names)
     except (GalleryError, KeyError, TypeError, AttributeError):
         return False

@@ -22,7 +22,7 @@ from embeddings.errors import EmbeddingsError
 from embeddings.threads import limit_threads_here
 from gallery.assemble import ShardMade, ShardTask, Tally, make_shard
 from gallery.errors import GalleryError, WorkerLost
-from gallery.found import Shelf, shard_entry
+from gallery.found import Shelf, copies_lost, shard_entry
 from gallery.manifest import ShardEntry
 from gallery.stopwatch import busy
 
@@ -46,11 +46,12 @@ def gather_shards(
     shelf, before = Shelf(tasks[0].root), busy.seconds()
     with busy("verify"):
         found = [None if anew else shelf.find(task.plan) for task in tasks]
-        missing = [
-            replace(task, parent=shelf.source(task.plan, task.parent))
-            for task, digest in zip(tasks, found, strict=True)
-            if digest is None
-        ]
+        missing = []
+        for task in (t for t, digest in zip(tasks, found, strict=True) if digest is None):
+            source = shelf.source(task.plan, task.parent)
+            if task.parent is not None and source is None:
+                tally.mended += copies_lost(task.plan, task.parent)
+            missing.append(replace(task, parent=source))
     tally.seconds |= busy.since(before)
     tally.shards_shared, tally.shards_damaged = len(tasks) - len(missing), shelf.damaged
     shared = sum(len(task.plan.rows) for task, d in zip(tasks, found, strict=True) if d)
