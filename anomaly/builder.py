@@ -221,6 +221,7 @@ def _import(root: Path, source: Source, threads: int, progress: Progress) -> Imp
         source.rows, threads=threads, progress=lambda done: progress("import", done, total)
     )
     report.problems[:0] = source.problems
+    report.notes[:0] = source.notes
     report.ignored = source.ignored
     return report
 

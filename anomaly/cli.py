@@ -25,16 +25,20 @@ from anomaly.cli_gallery import (
     quarantine_command,
     release_command,
     remove_command,
+    replace_command,
     rollback_command,
 )
 from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
 from anomaly.config import build_config
+from anomaly.errors import AnomalyError
+from anomaly.joblog import JobLog, failure, summary
 from embeddings.errors import EmbeddingsError
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import printable, read_image, read_mask
 from gallery.build import BuildReport
 from gallery.catalog import ImportReport
 from gallery.check import check
+from gallery.errors import GalleryError
 from gallery.identify import identify
 from gallery.publish import failed_gates, list_builds, read_current
 from gallery.reader import Gallery
@@ -88,7 +92,8 @@ def build_command(
     with output.progress_bar() as bar:
         made = build_gallery(source, gallery, config=settings, product_id=product, progress=bar)
     if json:
-        output.emit({**_built(made.built), "import": _imported(made.imported)})
+        code = _code(made.built, made.imported)
+        output.emit({**summary(made.built, exit_code=code), "import": _imported(made.imported)})
     else:
         _show_import(made.imported, gallery)
         _show_build(made.built, gallery)
@@ -130,20 +135,36 @@ def rebuild_command(
     threads: ThreadsOption = None,
     workers: WorkersOption = None,
     config: ConfigOption = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Append JSON lines to this file as it goes.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Build what the catalog says and publish it, if it passes its gates."""
+    """Build what the catalog says and publish it, if it passes its gates. Exit code 5 while
+    another process writes to the gallery."""
     given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads,
              "workers": workers, "most_lost": 1.0 if approve else None}  # fmt: skip
-    inherited = {} if backbone and size else published_settings(gallery)
-    settings = build_config(config, inherited=inherited, given=given)
-    if dry_run:
-        outlook = foresee(gallery, config=settings, full=full)
-        _show_outlook(outlook, json)
-        raise typer.Exit(output.GATE_FAILED if outlook.lost > settings.most_lost else output.DONE)
-    with output.progress_bar() as bar:
-        report = rebuild(gallery, config=settings, full=full, progress=bar)
-    output.emit(_built(report)) if json else _show_build(report, gallery)
+    told = JobLog(log)
+    try:
+        inherited = {} if backbone and size else published_settings(gallery)
+        settings = build_config(config, inherited=inherited, given=given)
+        if dry_run:
+            outlook = foresee(gallery, config=settings, full=full)
+            _show_outlook(outlook, json)
+            lost = outlook.lost > settings.most_lost
+            raise typer.Exit(output.GATE_FAILED if lost else output.DONE)
+        told.start("rebuild", gallery)
+        with output.progress_bar(told) as bar:
+            report = rebuild(gallery, config=settings, full=full, progress=bar)
+    except (AnomalyError, EmbeddingsError, GalleryError) as error:
+        ended = failure(error, exit_code=output.exit_code(error))
+        told.end(ended)
+        if json:
+            output.emit(ended)
+        raise
+    ended = summary(report, exit_code=_code(report, None))
+    told.end(ended)
+    output.emit(ended) if json else _show_build(report, gallery)
     raise typer.Exit(_code(report, None))
 
 
@@ -249,6 +270,7 @@ def doctor_command(
     raise typer.Exit(output.UNREADABLE if broken else output.DONE)
 
 
+app.command("replace")(replace_command)
 app.command("remove")(remove_command)
 app.command("quarantine")(quarantine_command)
 app.command("release")(release_command)
@@ -287,10 +309,6 @@ def _list_products(root: Path, json: bool) -> None:
             output.emit({"schema": "amiss.products/1", "product_id": name, "references": count})
     else:
         output.show_table(("product", "references"), [(n, str(c)) for n, c in rows])
-
-
-def _built(report: BuildReport) -> dict[str, Any]:
-    return {"schema": "amiss.build/1", "passed": report.passed, **asdict(report)}
 
 
 def _imported(report: ImportReport) -> dict[str, Any]:

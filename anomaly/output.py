@@ -1,7 +1,8 @@
 """How the command line speaks: JSON lines on stdout, everything else on stderr, exit codes.
 
 0 done · 1 a gate failed (or something damaged was found in a picture) · 2 usage ·
-3 environment or gallery unreadable · 4 some images had errors (wins over 1)
+3 environment or gallery unreadable · 4 some images had errors (wins over 1) ·
+5 another process writes to the gallery: try again later
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from anomaly.errors import AnomalyError, ConfigError, LogError
 from embeddings.errors import EmbeddingsError
 from gallery.errors import (
     EmptyCatalog,
+    GalleryBusy,
     GalleryError,
     GalleryExists,
     GateFailed,
@@ -32,7 +34,7 @@ from gallery.errors import (
 )
 from gallery.sources import Problem
 
-DONE, GATE_FAILED, USAGE, UNREADABLE, IMAGE_ERRORS = range(5)
+DONE, GATE_FAILED, USAGE, UNREADABLE, IMAGE_ERRORS, BUSY = range(6)
 _SHOWN = 20
 
 # Tables are not folded to 80 columns where nobody looks at a terminal.
@@ -50,8 +52,8 @@ def emit(value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Told]:
-    """Yield a callback for `rebuild`'s progress; draws on a terminal only."""
+def progress_bar(also: Told = lambda stage, done, total: None) -> Iterator[Told]:
+    """Yield a callback for `rebuild`'s progress; draws on a terminal only. `also` is told, too."""
     columns = (
         TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -60,6 +62,7 @@ def progress_bar() -> Iterator[Told]:
         tasks: dict[str, Any] = {}
 
         def told(stage: str, done: int, total: int) -> None:
+            also(stage, done, total)
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], completed=done, total=total)
@@ -96,6 +99,8 @@ def exit_code(error: Exception) -> int:
     """The exit code that an error stands for."""
     if isinstance(error, GateFailed):
         return GATE_FAILED
+    if isinstance(error, GalleryBusy):
+        return BUSY
     usage = (SourceError, GalleryExists, EmptyCatalog, UnknownBuild, UnknownProduct, ConfigError,
              LogError)  # fmt: skip
     return USAGE if isinstance(error, usage) else UNREADABLE
