@@ -29,7 +29,7 @@ from anomaly.cli_gallery import (
     rollback_command,
 )
 from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
-from anomaly.config import build_config
+from anomaly.config import BuildConfig, build_config
 from anomaly.errors import AnomalyError
 from anomaly.joblog import JobLog, failure, summary
 from embeddings.errors import EmbeddingsError
@@ -150,9 +150,7 @@ def rebuild_command(
         settings = build_config(config, inherited=inherited, given=given)
         if dry_run:
             outlook = foresee(gallery, config=settings, full=full)
-            _show_outlook(outlook, json)
-            lost = outlook.lost > settings.most_lost
-            raise typer.Exit(output.GATE_FAILED if lost else output.DONE)
+            raise typer.Exit(_show_outlook(outlook, settings, json))
         told.start("rebuild", gallery)
         with output.progress_bar(told) as bar:
             report = rebuild(gallery, config=settings, full=full, progress=bar)
@@ -351,10 +349,12 @@ def _show_build(report: BuildReport, root: Path) -> None:
     )
 
 
-def _show_outlook(outlook: Outlook, json: bool) -> None:
+def _show_outlook(outlook: Outlook, settings: BuildConfig, json: bool) -> int:
+    """Prints it; the exit code."""
+    code = output.GATE_FAILED if outlook.lost > settings.most_lost else output.DONE
     if json:
         output.emit({"schema": "amiss.outlook/1", **asdict(outlook)})
-        return
+        return code
     for sign, names in (("+", outlook.products_added), ("-", outlook.products_removed)):
         for name in names:
             output.out.print(f"{sign} {printable(name)}", markup=False)
@@ -363,6 +363,7 @@ def _show_outlook(outlook: Outlook, json: bool) -> None:
         f"{outlook.dropped:,}; {outlook.lost:.0%} of references or products lost",
         markup=False,
     )
+    return code
 
 
 def _show_identified(row: dict[str, Any]) -> None:

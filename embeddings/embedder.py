@@ -73,6 +73,10 @@ class Embedder:
         """How dense features of this embedder are compared; None: as they are."""
         return shipped_metric(self._backbone.spec)
 
+    def load(self) -> None:
+        """Load the network now, so that its time is not that of the first picture."""
+        self.embed([np.zeros((32, 32, 3), np.uint8)])
+
     def repeatable(self) -> AbstractContextManager[None]:
         """While held, results don't depend on the number of threads (see `one_intra_op_thread`)."""
         return self._backbone.repeatable()

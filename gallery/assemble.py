@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from embeddings.embedder import Embedder
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
-from embeddings.threads import one_blas_thread, threads_here
+from embeddings.threads import one_blas_thread, one_opencv_thread, threads_here
 from gallery import durable
 from gallery.catalog import Catalog, CatalogRow
 from gallery.describe import (
@@ -95,6 +95,8 @@ class EmbeddingDescriber:
         """Results in the order of `rows`, the same whatever the number of threads."""
         read, threads = functools.partial(read_original, self._root), threads_here(self._threads)
         with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
+            with busy("load"):
+                self._embedder.load()
             for chunk in _chunks(rows):
                 originals = [(read(r.image), read(r.mask) if r.mask else None) for r in chunk]
                 found = describe_originals(originals, self._embedder, pool)
@@ -160,12 +162,13 @@ class Tally:
 def make_shard(task: ShardTask, *, told: Callable[[int], None] = lambda done: None) -> ShardMade:
     """Write the shard of a plan under its content's digest. `told`: references done so far.
 
-    The only thing that a pool, or a cluster, needs to run where the gallery's disk is. The content
-    doesn't depend on where, beside what, or with how many threads it runs.
+    All that a pool or a cluster runs, where the gallery's disk is. The content doesn't depend on
+    where, beside what, or with how many threads that is.
     """
     before = busy.seconds()
     job = _Job(task, told)
-    with one_blas_thread, durable.staging_folder(task.root / "shards") as folder:
+    # One thread each inside the libraries: there are as many pictures at work as threads.
+    with one_blas_thread, one_opencv_thread, durable.staging_folder(task.root / "shards") as folder:
         manifest = job.write(folder)
         target = task.root / "shards" / manifest["content_digest"]
         with busy("store"):
