@@ -51,7 +51,7 @@ app = typer.Typer(
 )
 
 SourceArgument = Annotated[
-    str, typer.Argument(help="A folder with one folder per product, a .csv or a .parquet.")
+    str, typer.Argument(help="A folder per product, a .csv, a .parquet, or Kaputt.")
 ]
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's folder.")]
 ProductOption = Annotated[

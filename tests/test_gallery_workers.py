@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +75,68 @@ def test_a_killed_worker_fails_the_build_and_what_others_finished_is_found_again
     assert report.published
     assert report.tally.shards_shared == len(kept)
     assert not list(eight.rglob(".partial-*"))
+
+
+class Waits(Spread):
+    """Says which process it runs in, and never ends."""
+
+    def __init__(self, note: Path) -> None:
+        super().__init__()
+        self._note = note
+
+    def __call__(self, references: Sequence[Reference]) -> Record:
+        self._note.write_text(str(os.getpid()))
+        while True:
+            time.sleep(0.05)
+
+
+KILLED = """
+import sys; from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+if __name__ == "__main__":
+    from conftest import _build_at
+    from gallery import plan
+    from test_gallery_workers import Waits
+    plan.PRODUCTS_PER_SHARD = 2
+    _build_at(Path(sys.argv[2]), workers=2, steps=[Waits(Path(sys.argv[3]))])
+"""
+
+
+def test_workers_do_not_outlive_a_build_that_was_killed(
+    eight: Path, build_at, tmp_path: Path
+) -> None:
+    script, note = tmp_path / "build.py", tmp_path / "worker"
+    script.write_text(KILLED)
+    tests = Path(__file__).parent
+    command = [sys.executable, str(script), str(tests), str(eight), str(note)]
+    job = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tests.parent)})
+    try:
+        assert soon(lambda: note.is_file() and note.read_text() != "")
+    finally:
+        job.kill()
+        job.wait(30)
+    worker = Path("/proc") / note.read_text()
+    assert soon(lambda: ended(worker))
+    assert build_at(eight, steps=[Spread()]).published
+    assert not list(eight.rglob(".partial-*"))
+
+
+def ended(process: Path) -> bool:
+    """Gone, or a zombie that nobody has collected yet."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    """Whether it becomes true within a minute."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if true():
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_an_error_in_a_worker_is_the_error_of_the_build(
