@@ -94,9 +94,9 @@ class EmbeddingDescriber:
     def describe(self, rows: Sequence[CatalogRow]) -> Iterator[Described]:
         """Results in the order of `rows`, the same whatever the number of threads."""
         read, threads = functools.partial(read_original, self._root), threads_here(self._threads)
+        with busy("load"):
+            self._embedder.load()
         with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
-            with busy("load"):
-                self._embedder.load()
             for chunk in _chunks(rows):
                 originals = [(read(r.image), read(r.mask) if r.mask else None) for r in chunk]
                 found = describe_originals(originals, self._embedder, pool)
