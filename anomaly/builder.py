@@ -6,6 +6,7 @@ steps and gates that need scoring.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from typing import Any
 
 from anomaly.config import BuildConfig, build_config
 from anomaly.profile import ProfileStep
-from embeddings.embedder import Embedder, open_embedder
+from embeddings.embedder import Embedder, Known, open_embedder
+from embeddings.recall import recall
 from embeddings.threads import one_blas_thread
 from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
@@ -24,6 +26,7 @@ from gallery.catalog import ImportReport, create_catalog, open_catalog
 from gallery.describe import RECORD_CODEC
 from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, SourceError
 from gallery.gates import Gate, default_gates
+from gallery.manifest import read_manifest
 from gallery.originals import read_reference_picture
 from gallery.publish import publish, read_current
 from gallery.reader import Gallery
@@ -92,7 +95,8 @@ def import_source(
     """Add references to the catalog at `root`, which is made if it is absent; builds nothing."""
     place, found = Path(root), _read(source, product_id)
     if not (place / "catalog" / "catalog.json").exists():
-        create_catalog(place)
+        with contextlib.suppress(GalleryExists):  # another made it in between
+            create_catalog(place)
     return _import(place, found, threads, progress)
 
 
@@ -113,7 +117,8 @@ def rebuild(
     """
     place = Path(root)
     settings = config or build_config(inherited=published_settings(place))
-    return _build(place, settings, _open(settings), steps, gates, full, progress)
+    embedder = _open(settings) if full else _reopen(place, settings)
+    return _build(place, settings, embedder, steps, gates, full, progress)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
     if not (place / "CURRENT").is_file():
         names = tuple(sorted({*wanted.values()}))
         return Outlook(None, len(rows), 0, 0, names, (), 0.0)
-    fingerprint = _open(settings).fingerprint(codec=RECORD_CODEC)
+    fingerprint = _reopen(place, settings).fingerprint(codec=RECORD_CODEC)
     with Gallery.open(place) as parent, Gallery.open(place, build=parent.build_id) as built:
         keys, stored = set(built.keys().tolist()), set(parent.keys().tolist())
         before = frozenset(built.product_ids())
@@ -193,6 +198,21 @@ def _open(settings: BuildConfig) -> Embedder:
     return open_embedder(settings.backbone, size_px=settings.size_px, device=settings.device)
 
 
+def _reopen(root: Path, settings: BuildConfig) -> Embedder:
+    """The embedder of the published build, not loaded yet, where it is certain to be the same."""
+    with contextlib.suppress(GalleryError):
+        last = read_manifest(root, read_current(root).build)
+        if dict(last.config) == settings.content():
+            known = Known(last.fingerprint, last.dims)
+            found = recall(
+                known, last.versions, settings.backbone,
+                size_px=settings.size_px, device=settings.device,
+            )  # fmt: skip
+            if found is not None:
+                return found
+    return _open(settings)
+
+
 def _read(source: str | Path, product_id: str | None) -> Source:
     found = read_source(source, product_id=product_id)
     if not found.rows:
@@ -207,6 +227,7 @@ def _import(root: Path, source: Source, threads: int, progress: Progress) -> Imp
         source.rows, threads=threads, progress=lambda done: progress("import", done, total)
     )
     report.problems[:0] = source.problems
+    report.notes[:0] = source.notes
     report.ignored = source.ignored
     return report
 
@@ -231,6 +252,7 @@ def _build(
             steps=(profile,) if steps is None else steps,
             gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
             full=full,
+            workers=settings.workers,
             progress=lambda done, total: progress("embed", done, total),
         )
     if report.passed and not report.unchanged:

@@ -25,17 +25,21 @@ from anomaly.cli_gallery import (
     quarantine_command,
     release_command,
     remove_command,
+    replace_command,
     rollback_command,
 )
 from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
 from anomaly.cli_update import add_command, update_command
-from anomaly.config import build_config
+from anomaly.config import BuildConfig, build_config
+from anomaly.errors import AnomalyError
+from anomaly.joblog import JobLog, failure, summary
 from embeddings.errors import EmbeddingsError
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import printable, read_image, read_mask
 from gallery.build import BuildReport
 from gallery.catalog import ImportReport
 from gallery.check import check
+from gallery.errors import GalleryError
 from gallery.identify import identify
 from gallery.publish import failed_gates, list_builds, read_current
 from gallery.reader import Gallery
@@ -48,7 +52,7 @@ app = typer.Typer(
 )
 
 SourceArgument = Annotated[
-    str, typer.Argument(help="A folder with one folder per product, a .csv or a .parquet.")
+    str, typer.Argument(help="A folder per product, a .csv, a .parquet, or Kaputt.")
 ]
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's folder.")]
 ProductOption = Annotated[
@@ -62,6 +66,9 @@ BackboneOption = Annotated[
 SizeOption = Annotated[int | None, typer.Option("--size", help="Longest side in px. Default 448.")]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
 ThreadsOption = Annotated[int | None, typer.Option(help="Pictures at a time. Default: all cores.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes that share the work, and the threads. Default 1.")
+]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="A TOML file with these settings.")
 ]
@@ -86,7 +93,8 @@ def build_command(
     with output.progress_bar() as bar:
         made = build_gallery(source, gallery, config=settings, product_id=product, progress=bar)
     if json:
-        output.emit({**_built(made.built), "import": _imported(made.imported)})
+        code = _code(made.built, made.imported)
+        output.emit({**summary(made.built, exit_code=code), "import": _imported(made.imported)})
     else:
         show_import(made.imported, gallery)
         _show_build(made.built, gallery)
@@ -126,21 +134,36 @@ def rebuild_command(
     size: SizeOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
+    workers: WorkersOption = None,
     config: ConfigOption = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="Append JSON lines to this file as it goes.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Build what the catalog says and publish it, if it passes its gates."""
+    """Build what the catalog says and publish it, if it passes its gates. Exit code 5 while
+    another process writes to the gallery."""
     given = {"backbone": backbone, "size_px": size, "device": device, "threads": threads,
-             "most_lost": 1.0 if approve else None}  # fmt: skip
-    inherited = {} if backbone and size else published_settings(gallery)
-    settings = build_config(config, inherited=inherited, given=given)
-    if dry_run:
-        outlook = foresee(gallery, config=settings, full=full)
-        _show_outlook(outlook, json)
-        raise typer.Exit(output.GATE_FAILED if outlook.lost > settings.most_lost else output.DONE)
-    with output.progress_bar() as bar:
-        report = rebuild(gallery, config=settings, full=full, progress=bar)
-    output.emit(_built(report)) if json else _show_build(report, gallery)
+             "workers": workers, "most_lost": 1.0 if approve else None}  # fmt: skip
+    told = JobLog(log)
+    try:
+        inherited = {} if backbone and size else published_settings(gallery)
+        settings = build_config(config, inherited=inherited, given=given)
+        if dry_run:
+            outlook = foresee(gallery, config=settings, full=full)
+            raise typer.Exit(_show_outlook(outlook, settings, json))
+        told.start("rebuild", gallery)
+        with output.progress_bar(told) as bar:
+            report = rebuild(gallery, config=settings, full=full, progress=bar)
+    except (AnomalyError, EmbeddingsError, GalleryError) as error:
+        ended = failure(error, exit_code=output.exit_code(error))
+        told.end(ended)
+        if json:
+            output.emit(ended)
+        raise
+    ended = summary(report, exit_code=_code(report, None))
+    told.end(ended)
+    output.emit(ended) if json else _show_build(report, gallery)
     raise typer.Exit(_code(report, None))
 
 
@@ -253,6 +276,7 @@ def doctor_command(
 
 app.command("add")(add_command)
 app.command("update")(update_command)
+app.command("replace")(replace_command)
 app.command("remove")(remove_command)
 app.command("quarantine")(quarantine_command)
 app.command("release")(release_command)
@@ -299,10 +323,6 @@ def _serves(row: dict[str, Any]) -> str:
     return "yes" if row["current"] else ""
 
 
-def _built(report: BuildReport) -> dict[str, Any]:
-    return {"schema": "amiss.build/1", "passed": report.passed, **asdict(report)}
-
-
 def _imported(report: ImportReport) -> dict[str, Any]:
     return asdict(report)
 
@@ -346,10 +366,12 @@ def _show_build(report: BuildReport, root: Path) -> None:
     )
 
 
-def _show_outlook(outlook: Outlook, json: bool) -> None:
+def _show_outlook(outlook: Outlook, settings: BuildConfig, json: bool) -> int:
+    """Prints it; the exit code."""
+    code = output.GATE_FAILED if outlook.lost > settings.most_lost else output.DONE
     if json:
         output.emit({"schema": "amiss.outlook/1", **asdict(outlook)})
-        return
+        return code
     for sign, names in (("+", outlook.products_added), ("-", outlook.products_removed)):
         for name in names:
             output.out.print(f"{sign} {printable(name)}", markup=False)
@@ -358,6 +380,7 @@ def _show_outlook(outlook: Outlook, json: bool) -> None:
         f"{outlook.dropped:,}; {outlook.lost:.0%} of references or products lost",
         markup=False,
     )
+    return code
 
 
 def _show_identified(row: dict[str, Any]) -> None:

@@ -1,5 +1,5 @@
-"""The verbs that keep a gallery in order: remove, quarantine, release; publish, rollback, diff,
-prune."""
+"""The verbs that keep a gallery in order: remove, replace, quarantine, release; publish, rollback,
+diff, prune."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from embeddings.images import printable
 from gallery.catalog import CatalogRow, open_catalog
 from gallery.history import BuildDiff, diff_builds, prune, rollback
 from gallery.publish import Current, publish
+from gallery.sources import SourceRow
 
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's folder.")]
 BuildArgument = Annotated[str, typer.Argument(help="A build, as `amiss list` names it.")]
@@ -63,6 +64,31 @@ def release_command(
 ) -> None:
     """Let quarantined references serve again."""
     _withdraw(gallery, product, references, "release", why, by, json)
+
+
+def replace_command(
+    gallery: GalleryArgument,
+    product: ProductArgument,
+    old: Annotated[str, typer.Argument(help="The reference that goes: ID, first 8 digits, name.")],
+    picture: Annotated[Path, typer.Argument(help="The picture that takes its place.")],
+    mask: Annotated[Path | None, typer.Option(help="Where the product is in it.")] = None,
+    why: WhyOption = "replaced",
+    by: ByOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Put another picture in the place of a reference, which keeps its view and variant."""
+    new = SourceRow(product, picture, mask=mask, where=printable(picture))
+    catalog = open_catalog(gallery)
+    done = catalog.replace(old, new, why=why, by=by)
+    row: dict[str, Any] = {
+        "schema": "amiss.replace/1", "product_id": product,
+        "removed": [row.reference_id for row in done.removed],
+        "reference_id": done.row.reference_id,
+    }  # fmt: skip
+    if not json:
+        goes = f"{_shown(done.row)} replaces {_shown(done.removed[0])}" if done.removed else ""
+        output.out.print(goes or "nothing to do: it is so already", markup=False)
+    finish(lambda: serve_deed(catalog, [done.row], deed="replace"), row if json else None, gallery)
 
 
 def publish_command(

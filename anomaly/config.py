@@ -28,6 +28,7 @@ class BuildConfig(BaseModel):
     size_px: int = Field(DEFAULT_SIZE_PX, ge=32, le=4096)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
+    workers: int = Field(1, ge=1, le=256)
     most_lost: float = Field(MAX_LOST, ge=0, le=1)
 
     def content(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 0 done · 1 a gate failed, a delta won't do (or something damaged was found in a picture) · 2 usage ·
 3 environment or gallery unreadable · 4 some images had errors (wins over 1) ·
+5 another process writes to the gallery: try again later ·
 130 interrupted · 141 whoever read stdout went away (`| head`), as of any program on Unix
 """
 
@@ -24,6 +25,7 @@ from anomaly.errors import AnomalyError, ConfigError, LogError
 from embeddings.errors import EmbeddingsError
 from gallery.errors import (
     EmptyCatalog,
+    GalleryBusy,
     GalleryError,
     GalleryExists,
     GateFailed,
@@ -34,7 +36,7 @@ from gallery.errors import (
 )
 from gallery.sources import Problem
 
-DONE, GATE_FAILED, USAGE, UNREADABLE, IMAGE_ERRORS = range(5)
+DONE, GATE_FAILED, USAGE, UNREADABLE, IMAGE_ERRORS, BUSY = range(6)
 INTERRUPTED, PIPE_CLOSED = 130, 141
 _SHOWN = 20
 
@@ -82,8 +84,8 @@ def emit(value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Told]:
-    """Yield a callback for `rebuild`'s progress; draws on a terminal only."""
+def progress_bar(also: Told = lambda stage, done, total: None) -> Iterator[Told]:
+    """Yield a callback for `rebuild`'s progress; draws on a terminal only. `also` is told, too."""
     columns = (
         TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -92,6 +94,7 @@ def progress_bar() -> Iterator[Told]:
         tasks: dict[str, Any] = {}
 
         def told(stage: str, done: int, total: int) -> None:
+            also(stage, done, total)
             if stage not in tasks:
                 tasks[stage] = bar.add_task(stage, total=total)
             bar.update(tasks[stage], completed=done, total=total)
@@ -129,6 +132,8 @@ def exit_code(error: Exception) -> int:
     """The exit code that an error stands for."""
     if isinstance(error, GateFailed | NoDelta):
         return GATE_FAILED
+    if isinstance(error, GalleryBusy):
+        return BUSY
     usage = (SourceError, GalleryExists, EmptyCatalog, UnknownBuild, UnknownProduct, ConfigError,
              LogError)  # fmt: skip
     return USAGE if isinstance(error, usage) else UNREADABLE

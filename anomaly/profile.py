@@ -23,6 +23,7 @@ from embeddings.fingerprint import digest_json
 from embeddings.foreground import Foreground
 from embeddings.images import Pixels, read_image
 from embeddings.patches import Floats
+from embeddings.threads import threads_here
 from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
@@ -114,7 +115,8 @@ class ProfileStep:
 
     def __call__(self, references: Sequence[Reference]) -> Record:
         rows = range(len(references)) if len(references) > 1 else range(0)
-        with self._embedder.repeatable(), ThreadPoolExecutor(self._threads) as pool:
+        threads = threads_here(self._threads)
+        with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(lambda row: self._left_out(references, row), rows))
         meta = {
             "left_out": [

@@ -96,7 +96,7 @@ def serve_deed(catalog: Catalog, rows: Sequence[CatalogRow], *, deed: str) -> De
     """Make a deed take effect that changed `rows`; None where nothing is published yet."""
     if not (catalog.root / "CURRENT").is_file():
         return None
-    also = [row.key for row in rows] if deed == "release" else ()
+    also = [row.key for row in rows] if deed in ("release", "replace") else ()
     return _update(catalog, True, also, 2, _quiet)
 
 

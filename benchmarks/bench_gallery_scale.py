@@ -116,7 +116,7 @@ def make(root: Path, real: RealVectors, products: int) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     assert report.index is not None
     np.save(root.with_name("queries.npy"), queries)
-    costs = search_costs(root, root.with_name("queries.npy"), threads=1)
+    costs = search_costs(root, root.with_name("queries.npy"))
     with Gallery.open(root) as gallery:
         bank = Exhaustive(keys, vectors, gallery.index.centred)
     exact = bank.nearest(queries, count=20)

@@ -4,8 +4,8 @@
     ... python -m benchmarks.bench_index_scale --sizes 3000 30000 150000 3000000   (needs 16 GB)
 
 Vectors of 3 references a product are real ones, moved (`perturbed`); queries are a fourth reference
-of 1000 products. Each index is searched in processes of their own, one for each of `--threads`. IVF
-is built at every size, whatever `index_choice` would choose there.
+of 1000 products. Each index is searched in a process of its own, by one thread. IVF is
+built at every size, whatever `index_choice` would choose there.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ def built(folder: Path, keys: Any, vectors: Any, centre: Any, kind: str) -> dict
     return found | {"seconds_build": seconds, "bytes": path.stat().st_size}
 
 
-def one_size(real: RealVectors, size: int, folder: Path, counts: Sequence[int]) -> dict[str, Any]:
+def one_size(real: RealVectors, size: int, folder: Path) -> dict[str, Any]:
     keys, vectors, queries = made(real, size)
     centre = common_direction(keys >> 16, vectors)
     np.save(folder / "queries.npy", queries)
@@ -81,16 +80,13 @@ def one_size(real: RealVectors, size: int, folder: Path, counts: Sequence[int]) 
     figures: dict[str, Any] = {}
     for kind in ("exact", "ivf"):
         figures[kind] = built(folder, keys, vectors, centre, FLAT if kind == "exact" else kind)
-        for threads in counts:
-            costs = search_costs(folder, folder / "queries.npy", threads=threads)
-            found = costs.pop("keys")
-            figures[kind] |= recalls(bank, queries, exact, found)
-            figures[kind][f"{threads} threads"] = costs
+        costs = search_costs(folder, folder / "queries.npy")
+        figures[kind] |= recalls(bank, queries, exact, costs.pop("keys")) | costs
         (folder / "index.faiss").unlink()
     return figures
 
 
-def slopes(figures: dict[str, Any], threads: str) -> dict[str, Any]:
+def slopes(figures: dict[str, Any]) -> dict[str, Any]:
     """Per million references."""
     sizes = [int(size) for size in figures]
     found = {}
@@ -98,9 +94,7 @@ def slopes(figures: dict[str, Any], threads: str) -> dict[str, Any]:
         rows = [figures[str(size)][kind] for size in sizes]
         for name in ("ms_search_p50", "ms_search_p95", "ms_search_core_p50", "ms_search_core_p95",
                      "mib_anonymous_more", "mib_file_mapped_more",
-                     "ms_first_search_with_checksum"):  # fmt: skip
-            found[f"{kind} {name}"] = slope(sizes, [row[threads][name] for row in rows])
-        for name in ("bytes", "seconds_build"):
+                     "ms_first_search_with_checksum", "bytes", "seconds_build"):  # fmt: skip
             found[f"{kind} {name}"] = slope(sizes, [row[name] for row in rows])
     return found
 
@@ -108,16 +102,15 @@ def slopes(figures: dict[str, Any], threads: str) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--threads", type=int, nargs="+", default=(1, 2))
     parser.add_argument("--vectors", type=Path, help="keep the real vectors in this .npz")
     asked = parser.parse_args()
     real = real_vectors(data_folder(), kept=asked.vectors)
     figures: dict[str, Any] = {}
     for size in asked.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            figures[str(size)] = one_size(real, size, Path(folder), asked.threads)
+            figures[str(size)] = one_size(real, size, Path(folder))
         print(json.dumps({size: figures[str(size)]}), file=sys.stderr, flush=True)
-    fitted = slopes(figures, f"{asked.threads[0]} threads")
+    fitted = slopes(figures)
     save("index_scale", "python -m benchmarks.bench_index_scale",
          {"references": figures, "slopes per million references": fitted})  # fmt: skip
 

@@ -22,7 +22,7 @@ import json, sys, time
 from pathlib import Path
 import numpy as np
 from gallery import Gallery
-from gallery.index import Index, limit_threads
+from gallery.index import Index
 
 def memory():
     rows = [line.split() for line in open('/proc/self/smaps_rollup')][1:]
@@ -35,8 +35,7 @@ def clock(deed):
     found = deed()
     return found, 1000 * (time.perf_counter() - start), 1000 * (time.thread_time() - worked)
 
-place, queries, out, threads = sys.argv[1:]
-limit_threads(int(threads))
+place, queries, out = sys.argv[1:]
 vectors = np.load(queries)
 bare = memory()
 if (Path(place) / 'CURRENT').exists():
@@ -54,12 +53,12 @@ print(json.dumps({'ms_open': ms_open, 'ms_first': ms_first, 'ms': ms, 'core': co
 """
 
 
-def search_costs(place: Path, queries: Path, *, threads: int) -> dict[str, Any]:
+def search_costs(place: Path, queries: Path) -> dict[str, Any]:
     """Searches of the (Q, D) vectors in the file `queries` in a gallery, or in a folder that holds
     index.faiss and settings.json. `keys`: (Q, 20) found; the rest goes into results.
     """
     out = queries.with_name("found.npy")
-    words = [sys.executable, "-c", _CHILD, str(place), str(queries), str(out), str(threads)]
+    words = [sys.executable, "-c", _CHILD, str(place), str(queries), str(out)]
     done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"searching {place} ended with {done.returncode}: {done.stderr}")

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
+_DRIVER = Path("/dev/nvidiactl")
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,22 @@ def open_backbone(name: str = DEFAULT_BACKBONE, *, device: str = "auto") -> Back
     device_class = resolve_device(device)
     if name == DEFAULT_BACKBONE:
         weights.require_lite0()
-        return TimmBackbone(LITE0, device_class, None)
+        return TimmBackbone(name, LITE0, device_class, None)
     network, spec = _load_timm(name)
-    return TimmBackbone(spec, device_class, network)
+    return TimmBackbone(name, spec, device_class, network)
+
+
+@lru_cache(maxsize=4)
+def reopened(name: str, device: str) -> Backbone:
+    """`open_backbone`, once per process: what unpickled backbones share."""
+    return open_backbone(name, device=device)
 
 
 def resolve_device(device: str) -> str:
     """`auto`, `cpu` or `cuda` -> `cpu` or `cuda`. Without an NVIDIA driver torch isn't imported."""
     if device not in ("auto", "cpu", "cuda"):
         raise BackboneError(f"device {device!r}; expected auto, cpu or cuda")
-    if device == "cpu" or (device == "auto" and not Path("/dev/nvidiactl").exists()):
+    if device == "cpu" or (device == "auto" and not _DRIVER.exists()):
         return "cpu"
     import torch
 
@@ -126,13 +134,25 @@ def resolve_device(device: str) -> str:
     return "cpu"
 
 
-class TimmBackbone:
-    """A timm network in evaluation mode, float32, TF32 off. Final."""
+def knows_device(device: str, device_class: str) -> bool:
+    """Whether `resolve_device` is known to give `device_class` without asking torch."""
+    return device_class == "cpu" and (
+        device == "cpu" or (device == "auto" and not _DRIVER.exists())
+    )
 
-    def __init__(self, spec: BackboneSpec, device_class: str, network: Any | None) -> None:
-        self._spec, self._device = spec, device_class
+
+class TimmBackbone:
+    """A timm network in evaluation mode, float32, TF32 off; pickled by name. Final."""
+
+    def __init__(
+        self, name: str, spec: BackboneSpec, device_class: str, network: Any | None
+    ) -> None:
+        self._name, self._spec, self._device = name, spec, device_class
         self._network, self._placed = network, False
         self._loading = threading.Lock()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (reopened, (self._name, self._device))
 
     @property
     def spec(self) -> BackboneSpec:
@@ -247,7 +267,7 @@ def _load_lite0() -> Any:
 
 
 def _load_timm(name: str) -> tuple[Any, BackboneSpec]:
-    architecture, file = _find_weights(name)
+    architecture, file = find_weights(name)
     import timm
 
     if not timm.is_model(architecture):
@@ -262,7 +282,7 @@ def _load_timm(name: str) -> tuple[Any, BackboneSpec]:
     return network.eval(), _spec_of(network, architecture, sha)
 
 
-def _find_weights(name: str) -> tuple[str, Path | None]:
+def find_weights(name: str) -> tuple[str, Path | None]:
     """NAME, NAME@FILE, FILE or DIRECTORY -> (timm architecture, weights file or None for a hub)."""
     architecture, at, rest = name.partition("@")
     if at:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -38,19 +38,30 @@ class Embedding:
     patches: PatchGrid
 
 
+@dataclass(frozen=True)
+class Known:
+    """What was recorded of an embedder when it was last opened (see `recall`)."""
+
+    fingerprint: EmbeddingFingerprint
+    dims: int
+
+
 class Embedder:
     """Embeds at one working size with one backbone. Final; safe to share between threads."""
 
-    def __init__(self, backbone: Backbone, *, size_px: int = DEFAULT_SIZE_PX) -> None:
-        """`size_px` is the longest side that pictures are scaled to, aspect kept."""
+    def __init__(
+        self, backbone: Backbone, *, size_px: int = DEFAULT_SIZE_PX, known: Known | None = None
+    ) -> None:
+        """`size_px` is the longest side that pictures are scaled to, aspect kept. `known`: what
+        need not be asked of a backbone that is not loaded yet."""
         if not 32 <= size_px <= 4096:
             raise BackboneError(f"size {size_px} px; expected 32 to 4096 for the longest side")
-        self._backbone, self.size_px = backbone, size_px
+        self._backbone, self.size_px, self._known = backbone, size_px, known
 
     @property
     def dims(self) -> int:
         """Length of the global vector."""
-        return self._backbone.spec.global_dims
+        return self._known.dims if self._known else self._backbone.spec.global_dims
 
     @property
     def batch_size(self) -> int:
@@ -62,12 +73,18 @@ class Embedder:
         """How dense features of this embedder are compared; None: as they are."""
         return shipped_metric(self._backbone.spec)
 
+    def load(self) -> None:
+        """Load the network now, so that its time is not that of the first picture."""
+        self.embed([np.zeros((32, 32, 3), np.uint8)])
+
     def repeatable(self) -> AbstractContextManager[None]:
         """While held, results don't depend on the number of threads (see `one_intra_op_thread`)."""
         return self._backbone.repeatable()
 
     def fingerprint(self, *, codec: str) -> EmbeddingFingerprint:
         """What vectors of this embedder, stored with `codec`, may be compared with."""
+        if self._known:
+            return replace(self._known.fingerprint, codec=codec)
         spec = self._backbone.spec
         return EmbeddingFingerprint(
             model=spec.model,

@@ -34,6 +34,10 @@ class ImageError(EmbeddingsError):
         super().__init__(f"{source}: {message}")
         self.source = source
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions are made again from their args, of which there is one: the whole text.
+        return (type(self), (self.source, str(self).removeprefix(f"{self.source}: ")))
+
 
 class EmptyImage(ImageError):
     code = "empty_image"

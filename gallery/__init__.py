@@ -1,6 +1,14 @@
 """What "pristine" is, on disk: catalog, immutable builds, one pointer."""
 
-from gallery.assemble import Described, Describer, EmbeddingDescriber, ProductStep
+from gallery.assemble import (
+    Described,
+    Describer,
+    EmbeddingDescriber,
+    ProductStep,
+    ShardMade,
+    ShardTask,
+    make_shard,
+)
 from gallery.build import BuildReport, build
 from gallery.catalog import Catalog, CatalogRow, ImportReport, create_catalog, open_catalog
 from gallery.check import CheckReport, check
@@ -35,6 +43,8 @@ __all__ = [
     "ProductStep",
     "Record",
     "Reference",
+    "ShardMade",
+    "ShardTask",
     "SourceRow",
     "build",
     "check",
@@ -43,6 +53,7 @@ __all__ = [
     "describe",
     "identify",
     "list_builds",
+    "make_shard",
     "open_catalog",
     "publish",
     "read_current",

@@ -1,33 +1,42 @@
-"""Makes the shard of a plan, or finds it: the parent's, or one that a killed run left.
+"""Makes the shard of a plan: `make_shard`, which any process on this gallery's disk can run.
 
-In a shard that changed only the references that are new are described; the records of the others
-are copied from the parent build.
+In a shard that changed only the references that are new are described, and only the products that
+changed are learned from again; the records of the others are copied from the parent build.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
+import functools
 import itertools
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from embeddings.embedder import Embedder
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
+from embeddings.threads import one_blas_thread, one_opencv_thread, threads_here
 from gallery import durable
 from gallery.catalog import Catalog, CatalogRow
-from gallery.describe import RECORD_CODEC, Reference, describe_originals, from_record, to_record
+from gallery.describe import (
+    RECORD_CODEC,
+    Description,
+    Reference,
+    describe_originals,
+    from_record,
+    to_record,
+)
 from gallery.errors import DamagedGallery
-from gallery.manifest import ShardEntry
+from gallery.found import set_aside_if_damaged
+from gallery.originals import read_original
 from gallery.plan import ShardPlan
 from gallery.reader import Gallery
-from gallery.records import Record
-from gallery.shard import ShardWriter, StoredReference, describe_files
+from gallery.records import Record, packed
+from gallery.shard import ShardWriter, StoredReference
+from gallery.stopwatch import busy
 
 _CHUNK = 16  # pictures decoded at a time; a 12-megapixel picture is 36 MB
 
@@ -35,7 +44,8 @@ _CHUNK = 16  # pictures decoded at a time; a 12-megapixel picture is 36 MB
 class ProductStep(Protocol):
     """Something learned per product at build time, supplied from above (profiles, audits).
 
-    `fingerprint` changes whenever the step would find something else from the same references.
+    `fingerprint` changes whenever the step would find something else from the same references. It
+    is pickled for a build with several processes.
     """
 
     name: str
@@ -53,7 +63,10 @@ class Described:
 
 
 class Describer(Protocol):
-    """Turns catalog rows into records. `fingerprint` covers everything that shapes them."""
+    """Turns catalog rows into records. `fingerprint` covers everything that shapes them.
+
+    It is pickled for a build with several processes.
+    """
 
     @property
     def fingerprint(self) -> EmbeddingFingerprint: ...
@@ -68,7 +81,7 @@ class EmbeddingDescriber:
     """The real describer: originals from the catalog through an embedder. Final."""
 
     def __init__(self, catalog: Catalog, embedder: Embedder, *, threads: int) -> None:
-        self._catalog, self._embedder, self._threads = catalog, embedder, threads
+        self._root, self._embedder, self._threads = catalog.root, embedder, threads
 
     @property
     def fingerprint(self) -> EmbeddingFingerprint:
@@ -80,85 +93,134 @@ class EmbeddingDescriber:
 
     def describe(self, rows: Sequence[CatalogRow]) -> Iterator[Described]:
         """Results in the order of `rows`, the same whatever the number of threads."""
-        read = self._catalog.read_original
-        with self._embedder.repeatable(), ThreadPoolExecutor(self._threads) as pool:
+        read, threads = functools.partial(read_original, self._root), threads_here(self._threads)
+        with busy("load"):
+            self._embedder.load()
+        with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
             for chunk in _chunks(rows):
                 originals = [(read(r.image), read(r.mask) if r.mask else None) for r in chunk]
                 found = describe_originals(originals, self._embedder, pool)
-                for row, one in zip(chunk, found, strict=True):
-                    yield Described(to_record(row, one), one.vector)
+                yield from pool.map(_described, chunk, found)
+
+
+def _described(row: CatalogRow, found: Description) -> Described:
+    with busy("compress"):
+        return Described(packed(to_record(row, found)), found.vector)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that `make_shard` needs, to be pickled and sent to where it runs.
+
+    parent  the build whose records are copied where nothing changed; None: describe all
+    """
+
+    root: Path
+    plan: ShardPlan
+    describer: Describer
+    steps: tuple[ProductStep, ...]
+    parent: Gallery | None
+
+
+@dataclass(frozen=True)
+class ShardMade:
+    """The folder `shards/<digest>` is on the disk. `seconds`: by stage, over all threads."""
+
+    digest: str
+    embedded: int
+    copied: int
+    mended: int
+    seconds: Mapping[str, float]
 
 
 @dataclass
 class Tally:
-    """How the references of a build came to be in it."""
+    """How the references of a build came to be in it.
+
+    mended          embedded because what the parent holds of them is damaged
+    shards_damaged  found on the disk, not as they were written
+    seconds         of work by stage, over all threads and processes
+    """
 
     embedded: int = 0
     copied: int = 0
     mended: int = 0  # embedded because what the parent holds of them is damaged
     shards_shared: int = 0
     shards_written: int = 0
+    shards_damaged: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, made: ShardMade) -> None:
+        self.embedded += made.embedded
+        self.copied += made.copied
+        self.mended += made.mended
+        self.shards_written += 1
+        for stage, spent in made.seconds.items():
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + spent, 3)
 
 
-class ShardMaker:
-    """Finds or makes the shard of a plan: parent's, left by a killed run, or new."""
+def make_shard(task: ShardTask, *, told: Callable[[int], None] = lambda done: None) -> ShardMade:
+    """Write the shard of a plan under its content's digest. `told`: references done so far.
 
-    def __init__(
-        self,
-        root: Path,
-        describer: Describer,
-        steps: Sequence[ProductStep],
-        parent: Gallery | None,
-        full: bool,
-        progress: Callable[[int], None],
-    ) -> None:
-        self._root, self._describer, self._steps = root, describer, steps
-        self._parent, self._full = parent, full
-        self._progress, self._done = progress, 0
-        self.tally = Tally()
-        self._known = {} if full else _shards_by_input(root)
-
-    def entry(self, plan: ShardPlan) -> ShardEntry:
-        known = self._known.get(plan.input_digest)
-        if known is not None:
-            self.tally.shards_shared += 1
-            self._advance(len(plan.rows))
-            return _entry(self._root, plan.number, known)
-        manifest = self._write(plan)
-        self.tally.shards_written += 1
-        return _entry(self._root, plan.number, manifest)
-
-    def _write(self, plan: ShardPlan) -> dict[str, Any]:
-        with durable.staging_folder(self._root / "shards") as folder:
-            writer = ShardWriter(folder, dims=self._describer.dims, input_digest=plan.input_digest)
-            try:
-                for group in self._described(plan.rows):
-                    rows = [row for row, _ in group]
-                    records = [made.record for _, made in group]
-                    vectors = [made.vector for _, made in group]
-                    writer.add_product(rows, records, vectors, self._learn(records, vectors))
-                    self._advance(len(rows))
-                manifest = writer.finish()
-            except BaseException:
-                writer.abandon()
-                raise
-            target = self._root / "shards" / manifest["content_digest"]
+    All that a pool or a cluster runs, where the gallery's disk is. The content doesn't depend on
+    where, beside what, or with how many threads that is.
+    """
+    before = busy.seconds()
+    job = _Job(task, told)
+    # One thread each inside the libraries: there are as many pictures at work as threads.
+    with one_blas_thread, one_opencv_thread, durable.staging_folder(task.root / "shards") as folder:
+        manifest = job.write(folder)
+        target = task.root / "shards" / manifest["content_digest"]
+        with busy("store"):
             if target.exists():  # rebuilt in full, or its manifest was damaged: same content
-                _set_aside_if_damaged(target)
+                set_aside_if_damaged(target)
             if not target.exists():
                 durable.settle(folder, target)
-            return _read_shard_manifest(target)
+    return ShardMade(target.name, job.embedded, job.copied, job.mended, busy.since(before))
 
-    def _described(
-        self, rows: Sequence[CatalogRow]
-    ) -> Iterator[list[tuple[CatalogRow, Described]]]:
+
+class _Job:
+    """One `make_shard`: what it copies, and how much it did."""
+
+    def __init__(self, task: ShardTask, told: Callable[[int], None]) -> None:
+        self._task, self._told, self._done = task, told, 0
+        self._plan, self._parent = task.plan, task.parent
+        self.embedded = self.copied = self.mended = 0
+        parent = task.parent
+        if parent is not None and parent.fingerprint != task.describer.fingerprint:
+            self._parent = None
+        built = self._parent.manifest if self._parent else None
+        # What a delta holds of a product was not made by the steps that the manifest names.
+        self._own = {task.root / "shards" / s.digest for s in built.shards} if built else set()
+        self._steps = dict(built.steps) if built else {}
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        dims = self._task.describer.dims
+        writer = ShardWriter(folder, dims=dims, input_digest=self._plan.input_digest)
+        try:
+            for group in self._described():
+                rows = [row for row, _ in group]
+                records = [made.record for _, made in group]
+                vectors = [made.vector for _, made in group]
+                extras = self._learned(rows, records, vectors)
+                with busy("store"):
+                    writer.add_product(rows, records, vectors, extras)
+                self._done += len(rows)
+                self._told(self._done)
+            with busy("store"):
+                return writer.finish()
+        except BaseException:
+            writer.abandon()
+            raise
+
+    def _described(self) -> Iterator[list[tuple[CatalogRow, Described]]]:
         """Rows with their records, a product at a time, in order."""
+        rows = self._plan.rows
         kept = {row.key: old for row in rows if (old := self._kept(row)) is not None}
-        fresh = self._describer.describe([row for row in rows if row.key not in kept])
+        fresh = self._task.describer.describe([row for row in rows if row.key not in kept])
         if len(kept) == len(rows):
             fresh = iter(())  # never start the describer: it would load the network
-        self.tally.copied += len(kept)
-        self.tally.embedded += len(rows) - len(kept)
+        self.copied, self.embedded = len(kept), len(rows) - len(kept)
         for _, group in itertools.groupby(rows, key=lambda row: row.product_no):
             yield [
                 (row, self._kept_or_anew(row, kept[row.key]) if row.key in kept else next(fresh))
@@ -167,15 +229,14 @@ class ShardMaker:
 
     def _kept(self, row: CatalogRow) -> StoredReference | None:
         """The parent's entry for the same picture and mask in the same place, if comparable."""
-        parent = self._parent
-        if parent is None or self._full or parent.fingerprint != self._describer.fingerprint:
+        if self._parent is None:
             return None
         try:
-            if row.product_id not in parent:
+            if row.product_id not in self._parent:
                 return None
-            found = parent.stored(row.product_id)
+            found = self._parent.stored(row.product_id)
         except DamagedGallery:
-            self.tally.mended += 1
+            self.mended += 1
             return None
         for old in found.references:
             if (old.slot, old.image, old.mask) == (row.slot, row.image, row.mask):
@@ -186,77 +247,50 @@ class ShardMaker:
         try:
             return self._copy(row, old)
         except DamagedGallery:
-            self.tally.mended += 1
-            self.tally.copied -= 1
-            self.tally.embedded += 1
-            (made,) = self._describer.describe([row])
+            self.mended += 1
+            self.copied -= 1
+            self.embedded += 1
+            (made,) = self._task.describer.describe([row])
             return made
 
     def _copy(self, row: CatalogRow, old: StoredReference) -> Described:
         assert self._parent is not None
-        shard = self._parent.shard_of(row.product_id)
-        record = shard.record(row.product_id, old)
-        meta = {**record.meta, "view": row.view, "variant": row.variant}
-        meta["valid_from"] = row.valid_from
-        return Described(Record(record.kind, meta, record.arrays), shard.vector(old))
+        with busy("copy"):
+            shard = self._parent.shard_of(row.product_id)
+            record = shard.record(row.product_id, old)
+            told = {"view": row.view, "variant": row.variant, "valid_from": row.valid_from}
+            if any(record.meta[key] != value for key, value in told.items()):
+                record = Record(record.kind, {**record.meta, **told}, record.arrays)
+            return Described(record, shard.vector(old))
 
-    def _learn(self, records: Sequence[Record], vectors: Sequence[Floats]) -> dict[str, Record]:
-        if not self._steps:
-            return {}
-        # From what was stored, not from what was embedded: readers will see the same.
-        references = [from_record(r, v) for r, v in zip(records, vectors, strict=True)]
-        return {step.name: step(references) for step in self._steps}
+    def _learned(
+        self, rows: Sequence[CatalogRow], records: Sequence[Record], vectors: Sequence[Floats]
+    ) -> dict[str, Record]:
+        """What the steps find, or found when the parent was built from the same references."""
+        found = {step.name: self._known(step, rows) for step in self._task.steps}
+        if any(record is None for record in found.values()):
+            # From what was stored, not from what was embedded: readers will see the same.
+            references = [from_record(r, v) for r, v in zip(records, vectors, strict=True)]
+            for step in self._task.steps:
+                if found[step.name] is None:
+                    with busy(step.name):
+                        found[step.name] = step(references)
+        return {name: record for name, record in found.items() if record is not None}
 
-    def _advance(self, count: int) -> None:
-        self._done += count
-        self._progress(self._done)
-
-
-def _shards_by_input(root: Path) -> dict[str, dict[str, Any]]:
-    """Manifests of all complete shards by the digest of the plan they were made for."""
-    found = {}
-    for path in (root / "shards").glob("*/manifest.json"):
-        if not durable.is_partial(path.parent):
-            with contextlib.suppress(DamagedGallery):  # a damaged shard is made again
-                manifest = _read_shard_manifest(path.parent)
-                found[str(manifest["input_digest"])] = manifest
-    return found
-
-
-def _read_shard_manifest(folder: Path) -> dict[str, Any]:
-    manifest = durable.read_json(folder / "manifest.json", what="shard manifest")
-    for name, entry in manifest["files"].items():  # type: ignore[attr-defined]
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise DamagedGallery(f"{path}: missing or of another size than its manifest says")
-    if manifest["content_digest"] != folder.name:
-        raise DamagedGallery(f"{folder}/manifest.json: belongs to another shard")
-    return manifest
+    def _known(self, step: ProductStep, rows: Sequence[CatalogRow]) -> Record | None:
+        parent, product_id = self._parent, rows[0].product_id
+        if parent is None or self._steps.get(step.name) != step.fingerprint:
+            return None
+        with contextlib.suppress(DamagedGallery):  # then it is learned again
+            if product_id in parent and parent.shard_of(product_id).folder in self._own:
+                seen = [_seen_by_steps(r) for r in parent.stored(product_id).references]
+                if seen == [_seen_by_steps(row) for row in rows]:
+                    return parent.extra(product_id, step.name)
+        return None
 
 
-def _set_aside_if_damaged(folder: Path) -> None:
-    """Rename a shard whose bytes are not what its manifest says, so that it can be replaced."""
-    try:
-        for name, entry in _read_shard_manifest(folder)["files"].items():
-            if durable.file_digest(folder / name) != entry["sha256"]:
-                raise DamagedGallery(f"{folder / name}: sha256 differs")
-    except (DamagedGallery, KeyError, TypeError):
-        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%f")
-        with durable.storage_errors(folder):
-            shutil.move(folder, folder.with_name(f"damaged-{stamp}-{folder.name}"))
-
-
-def _entry(root: Path, number: int, manifest: Mapping[str, Any]) -> ShardEntry:
-    folder = root / "shards" / manifest["content_digest"]
-    files = {**manifest["files"], **describe_files(folder, ("manifest.json",))}
-    return ShardEntry(
-        number,
-        manifest["content_digest"],
-        manifest["products"],
-        manifest["references"],
-        manifest["content_sum"],
-        files,
-    )
+def _seen_by_steps(row: CatalogRow | StoredReference) -> tuple[object, ...]:
+    return (row.slot, row.image, row.mask, row.view, row.variant, row.valid_from)
 
 
 def _chunks(rows: Sequence[CatalogRow]) -> Iterator[Sequence[CatalogRow]]:

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from embeddings.recall import CODE, code_digest
 from gallery import durable
-from gallery.assemble import Describer, ProductStep, ShardMaker, Tally
+from gallery.assemble import Describer, ProductStep, ShardTask, Tally
 from gallery.build_report import write_report
 from gallery.catalog import Catalog, CatalogRow
 from gallery.errors import EmptyCatalog, GalleryError
@@ -34,6 +35,7 @@ from gallery.products import ProductTable, write_products
 from gallery.publish import failed_gates, read_current
 from gallery.reader import Gallery
 from gallery.shard import Shard, describe_files
+from gallery.workers import gather_shards
 
 _PACKAGES = (
     "amiss", "torch", "timm", "faiss-cpu", "faiss-gpu", "lmdb", "numpy", "opencv-python-headless",
@@ -80,13 +82,15 @@ def build(
     steps: Sequence[ProductStep] = (),
     gates: Sequence[Gate] | None = None,
     full: bool = False,
+    workers: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> BuildReport:
     """Build what the catalog says and judge it by `gates`; nothing is published.
 
-    `full` describes every reference anew. `progress` is told references done and in all. Raises
-    `EmptyCatalog`, `GalleryBusy`, `StorageError`, or `DamagedGallery` for an original that is not
-    what was imported. A build that fails a gate stays in `builds/` with its report.
+    `full` describes every reference anew; with several `workers`, shards are made by as many
+    processes. `progress` is told references done and in all. Raises `EmptyCatalog`, `GalleryBusy`,
+    `StorageError`, `WorkerLost`, or `DamagedGallery` for an original that is not what was imported.
+    A build that fails a gate stays in `builds/` with its report.
     """
     rows, root = catalog.rows(), catalog.root
     if not rows:
@@ -104,9 +108,11 @@ def build(
         plans = plan_shards(rows, count, describer.fingerprint, named)
         with report.timed("shards"):
             told = functools.partial(_tell, progress, len(rows))
-            maker = ShardMaker(root, describer, steps, parent, full, told)
-            entries = tuple(maker.entry(plan) for plan in plans)
-        report.tally = maker.tally
+            source = None if full else parent
+            tasks = [ShardTask(root, plan, describer, tuple(steps), source) for plan in plans]
+            entries = gather_shards(
+                tasks, anew=full, workers=workers, tally=report.tally, told=told
+            )
         draft = _draft(catalog, describer, config, steps, count, entries, report)
         if parent is not None and not full and _same(draft, parent.manifest):
             # Unpublished, when its build was cut short before CURRENT moved: publish it then.
@@ -183,6 +189,8 @@ def ask(gate: Gate, candidate: Candidate) -> GateResult:
 
 def _same(draft: Manifest, parent: Manifest) -> bool:
     """Whether a build would say nothing that its parent doesn't."""
+    if draft.shards != parent.shards:  # the same content after a repair, but other bytes
+        return False
     return (draft.content_digest, draft.catalog_seq, draft.config, draft.fingerprint) == (
         parent.content_digest, parent.catalog_seq, parent.config, parent.fingerprint
     )  # fmt: skip
@@ -249,8 +257,8 @@ def _parent(root: Path) -> Gallery | None:
 
 
 def _versions() -> dict[str, str]:
-    """Installed versions by distribution, without importing any of them."""
-    found = {}
+    """Installed versions by distribution, without importing any of them; and of our code."""
+    found = {CODE: code_digest()}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)

@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import concurrent.futures
 import datetime
-import getpass
-import hashlib
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from embeddings.errors import EmbeddingsError, ImageError
-from embeddings.images import printable, read_bytes, read_image, read_mask
+from embeddings.images import printable
 from gallery import durable
-from gallery.errors import DamagedGallery, NotAGallery, SourceError
-from gallery.journal import journal_lines, sealed
+from gallery.errors import DamagedGallery, GalleryExists, NotAGallery, SourceError
+from gallery.intake import Intake, take_in
+from gallery.journal import journal_lines, sealed, user_name
+from gallery.lease import require_lease
+from gallery.naming import chosen, is_named
+from gallery.originals import read_original
 from gallery.sources import Problem, SourceRow
 
 MAX_SLOTS = 1 << 16
@@ -71,22 +73,20 @@ class ImportReport:
     catalog_seq: int = 0
 
 
+@dataclass(frozen=True)
+class Replacement:
+    """`removed`: the reference that went, or none where it was so already; `row` is in service."""
+
+    removed: tuple[CatalogRow, ...]
+    row: CatalogRow
+
+
 @dataclass
 class _Product:
     number: int
     next_slot: int = 0
     rows: dict[str, CatalogRow] = field(default_factory=dict)
     quarantined: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A source row whose files were read, checked and stored."""
-
-    row: SourceRow
-    image: str
-    mask: str | None
-    depth: str | None
 
 
 class Catalog:
@@ -100,6 +100,7 @@ class Catalog:
         self._products: dict[str, _Product] = {}
         self._owners: dict[str, str] = {}
         self._end = 0  # bytes of the journal that are whole lines
+        self._ahead = False  # deeds were applied that the journal doesn't tell yet
         self._next_number = 0
         self._replay()
 
@@ -117,8 +118,8 @@ class Catalog:
         return sorted(found, key=lambda row: row.key)
 
     def refresh(self) -> None:
-        """Take in what other processes wrote since: the journal only grows."""
-        if (self.folder / "journal.jsonl").stat().st_size != self._end:
+        """Take in what other processes wrote since, and forget what could not be written."""
+        if self._ahead or (self.folder / "journal.jsonl").stat().st_size != self._end:
             self._replay()
 
     def unfinished_bytes(self) -> int:
@@ -130,16 +131,7 @@ class Catalog:
 
     def read_original(self, digest: str) -> bytes:
         """An original's bytes, after their checksum; `DamagedGallery` names the file."""
-        path = self.original_path(digest)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DamagedGallery(
-                f"{path}: the original can't be read ({error.strerror})"
-            ) from error
-        if hashlib.sha256(data).hexdigest() != digest:
-            raise DamagedGallery(f"{path}: the original is not what was imported (sha256 differs)")
-        return data
+        return read_original(self.root, digest)
 
     def import_rows(
         self,
@@ -159,11 +151,11 @@ class Catalog:
         with durable.writer_lock(self.folder):
             self.refresh()
             self._drop_unfinished()
-            done = 0
+            done, take = 0, partial(take_in, original_path=self.original_path)
             with concurrent.futures.ThreadPoolExecutor(threads) as pool:
                 for chunk in _chunks(rows):
                     deeds = []
-                    for outcome in pool.map(self._read_row, chunk):
+                    for outcome in pool.map(take, chunk):
                         if isinstance(outcome, Problem):
                             report.problems.append(outcome)
                         elif (deed := self._admit(outcome, report)) is not None:
@@ -195,7 +187,7 @@ class Catalog:
             if product is None:
                 raise SourceError(f"the catalog has no product {product_id!r}")
             wanted = [references] if isinstance(references, str) else references
-            found = _chosen(product, product_id, wanted)
+            found = chosen(product.rows.values(), product_id, wanted)
             if deed != "remove":
                 held = product.quarantined
                 found = [r for r in found if (r.reference_id in held) == (deed == "release")]
@@ -206,41 +198,49 @@ class Catalog:
             self._append(deeds, why=why, by=by)
         return found
 
-    def _read_row(self, row: SourceRow) -> _Read | Problem:
-        reading = row.image
-        try:
-            data = read_bytes(row.image)
-            size = read_image(data).shape[:2]
-            reading = row.mask or row.image
-            mask = read_bytes(row.mask) if row.mask else None
-            if mask is not None:
-                read_mask(mask, size=(size[0], size[1]))
-            reading = row.depth or row.image
-            depth = read_bytes(row.depth) if row.depth else None
-        except EmbeddingsError as error:
-            # The decoder saw only bytes: say which file they came from.
-            message = str(error).removeprefix(f"{error.source}: ") if isinstance(
-                error, ImageError) else str(error)  # fmt: skip
-            return Problem(
-                row.where or printable(row.image),
-                error.code,
-                f"{printable(reading.name)}: {message}",
+    def replace(self, old: str, new: SourceRow, *, why: str, by: str | None = None) -> Replacement:
+        """Put the picture of `new` in the place of reference `old` of the same product.
+
+        `old`: reference ID, first 8 digits or file name. One deed, so a crash leaves one of the two
+        in service. View, variant and date are the old one's unless `new` has its own. Done again,
+        it changes nothing. Raises `SourceError` for a picture that can't be read, or that is
+        another reference of the product already.
+        """
+        with durable.writer_lock(self.folder):
+            self.refresh()
+            self._drop_unfinished()
+            read = take_in(new, self.original_path)
+            if isinstance(read, Problem):
+                raise SourceError(read.message)
+            product = self._products.get(new.product_id)
+            if product is None:
+                raise SourceError(f"the catalog has no product {new.product_id!r}")
+            there = product.rows.get(read.image[:32])
+            gone = [row for row in product.rows.values() if is_named(row, old)]
+            if there is not None and gone in ([], [there]):
+                return Replacement((), there)
+            return self._replace(product, old, _after(new, gone), read, why, by)
+
+    def _replace(
+        self, product: _Product, old: str, new: SourceRow, read: Intake, why: str, by: str | None
+    ) -> Replacement:
+        gone = chosen(product.rows.values(), new.product_id, [old])
+        if len(gone) > 1:
+            raise SourceError(
+                f"{len(gone)} references of {new.product_id!r} are called {old!r}; name one by its "
+                f"ID: {', '.join(row.reference_id[:8] for row in gone)}"
             )
-        stored = [self._store(d) if d is not None else None for d in (data, mask, depth)]
-        assert stored[0] is not None
-        return _Read(row, stored[0], stored[1], stored[2])
+        report = ImportReport()
+        deed = self._admit(replace(read, row=new), report)
+        if deed is None:
+            raise SourceError("; ".join(p.message for p in (*report.problems, *report.notes)))
+        deed = {**deed, "deed": "replace", "reference_id": gone[0].reference_id}
+        self._append([deed], why=why, by=by)
+        return Replacement(tuple(gone), product.rows[read.image[:32]])
 
-    def _store(self, data: bytes) -> str:
-        digest = hashlib.sha256(data).hexdigest()
-        path = self.original_path(digest)
-        # Same name and length: already there. A damaged original is `check`'s to find, and is
-        # healed here by writing the same content again.
-        if not path.exists() or durable.file_digest(path) != digest:
-            durable.write_file(path, data, staged_in=self.folder)
-        return digest
-
-    def _admit(self, read: _Read, report: ImportReport) -> dict[str, object] | None:
+    def _admit(self, read: Intake, report: ImportReport) -> dict[str, object] | None:
         """The `add` deed for a row, or None when it is a duplicate or refused."""
+        self._ahead = True
         row, reference_id = read.row, read.image[:32]
         product = self._products.get(row.product_id)
         if product is None:
@@ -280,25 +280,26 @@ class Catalog:
 
     def _append(self, deeds: Iterable[dict[str, object]], *, why: str, by: str | None) -> None:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        lines = []
+        lines, self._ahead = [], True
         for deed in deeds:
             self.seq += 1
-            entry = {"seq": self.seq, "time": now, "by": by or _user(), "why": why, **deed}
+            entry = {"seq": self.seq, "time": now, "by": by or user_name(), "why": why, **deed}
             if deed["deed"] != "add":  # additions are applied as they are admitted
                 self._apply(deed)
             lines.append(sealed(json.dumps(entry, ensure_ascii=False, sort_keys=True)))
         if not lines:
+            self._ahead = False
             return
-        path = self.folder / "journal.jsonl"
-        data = b"".join(lines)
+        require_lease(self.folder)
+        path, data = self.folder / "journal.jsonl", b"".join(lines)
         with durable.storage_errors(path), path.open("ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        self._end += len(data)
+        self._end, self._ahead = self._end + len(data), False
 
     def _replay(self) -> None:
-        self.seq, self._end, self._next_number = 0, 0, 0
+        self.seq, self._end, self._next_number, self._ahead = 0, 0, 0, False
         self._products, self._owners = {}, {}
         path = self.folder / "journal.jsonl"
         for number, (line, entry) in enumerate(journal_lines(path), start=1):
@@ -313,16 +314,17 @@ class Catalog:
 
     def _apply(self, entry: dict[str, object]) -> None:
         product_id = str(entry["product_id"])
-        if entry["deed"] == "add":
+        if entry["deed"] in ("add", "replace"):
             row = CatalogRow(**{k: entry[k] for k in CatalogRow.__annotations__})  # type: ignore[arg-type]
             product = self._products.setdefault(product_id, _Product(row.product_no))
             product.rows[row.reference_id] = row
             product.next_slot = row.slot + 1
             self._next_number = max(self._next_number, row.product_no + 1)
             self._owners.setdefault(row.image, product_id)
-            return
+            if entry["deed"] == "add":
+                return
         product, reference_id = self._products[product_id], str(entry["reference_id"])
-        if entry["deed"] == "remove":
+        if entry["deed"] in ("remove", "replace"):
             del product.rows[reference_id]
             product.quarantined.discard(reference_id)
         elif entry["deed"] == "quarantine":
@@ -341,21 +343,24 @@ class Catalog:
                 os.truncate(path, self._end)
 
 
-def _chosen(product: _Product, product_id: str, wanted: Sequence[str] | None) -> list[CatalogRow]:
-    """Rows by reference ID, its beginning or the file's name, in slot order."""
-    rows = sorted(product.rows.values(), key=lambda row: row.slot)
-    for name in wanted or ():
-        if not any(_is_named(row, name) for row in rows):
-            raise SourceError(f"{product_id!r} has no reference {name!r} in the catalog")
-    return [row for row in rows if wanted is None or any(_is_named(row, n) for n in wanted)]
-
-
-def _is_named(row: CatalogRow, name: str) -> bool:
-    return row.name == name or (len(name) >= 8 and row.reference_id.startswith(name))
+def _after(new: SourceRow, gone: Sequence[CatalogRow]) -> SourceRow:
+    """`new`, with what it doesn't say taken from the reference that goes."""
+    if not gone:
+        return new
+    old = gone[0]
+    return replace(
+        new,
+        view=new.view or old.view,
+        variant=new.variant or old.variant,
+        valid_from=new.valid_from or old.valid_from,
+    )
 
 
 def create_catalog(root: Path) -> Catalog:
-    """Start a gallery in `root`, which must be absent or an empty folder."""
+    """Start a gallery in `root`, which must be absent or an empty folder.
+
+    Raises `NotAGallery` for another folder, `GalleryBusy` or `GalleryExists` for two at once.
+    """
     head_missing = not (root / "catalog" / "catalog.json").exists()  # or a kill came before it
     ours = {"catalog"} if head_missing else set()
     if root.exists() and (not root.is_dir() or {p.name for p in root.iterdir()} - ours):
@@ -364,8 +369,11 @@ def create_catalog(root: Path) -> Catalog:
         "gallery_id": uuid.uuid4().hex,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    durable.write_file(root / "catalog" / "journal.jsonl", b"")
-    durable.write_sealed(root / "catalog" / "catalog.json", head)
+    with durable.writer_lock(root / "catalog"):
+        if (root / "catalog" / "catalog.json").exists():
+            raise GalleryExists(f"{root}: another process has just made a gallery here")
+        durable.write_file(root / "catalog" / "journal.jsonl", b"")
+        durable.write_sealed(root / "catalog" / "catalog.json", head)
     return Catalog(root)
 
 
@@ -382,10 +390,3 @@ def open_catalog(root: Path) -> Catalog:
 
 def _chunks(rows: Sequence[SourceRow]) -> Iterator[Sequence[SourceRow]]:
     return (rows[k : k + _CHUNK] for k in range(0, len(rows), _CHUNK))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no passwd entry, as in many containers
-        return f"uid {os.getuid()}"

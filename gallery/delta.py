@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from gallery import durable
-from gallery.assemble import Describer, ProductStep, ShardMaker
+from gallery.assemble import Describer, ProductStep, ShardTask
 from gallery.build import BuildReport, ask
 from gallery.catalog import Catalog, CatalogRow
 from gallery.errors import DamagedGallery, EmptyCatalog, NoDelta
@@ -28,6 +28,7 @@ from gallery.plan import plan_shards
 from gallery.publish import Current, point_to, read_current
 from gallery.reader import Gallery
 from gallery.shard import describe_files
+from gallery.workers import gather_shards
 
 MOST_CHANGED = 1000
 """References that a delta may hold, or overrule: searching asks for that many more."""
@@ -207,12 +208,15 @@ def _shards(
     total, report = len(ground.changes.overlaid), ground.report
     named = [(step.name, step.fingerprint) for step in steps]
     plans = plan_shards(ground.changes.overlaid, _SHARDS, ground.base.fingerprint, named)
-    maker = ShardMaker(
-        ground.root, describer, steps, ground.live, False, lambda done: progress(done, total)
-    )
+    tasks = [ShardTask(ground.root, plan, describer, tuple(steps), ground.live) for plan in plans]
     with report.timed("shards"):
-        entries = tuple(maker.entry(plan) for plan in plans)
-    report.tally = maker.tally
+        entries = gather_shards(
+            tasks,
+            anew=False,
+            workers=1,
+            tally=report.tally,
+            told=lambda done: progress(done, total),
+        )
     return entries
 
 

@@ -24,6 +24,7 @@ from gallery.catalog import CatalogRow
 from gallery.compress import CODEC, CodedLayer, decode_layer, encode_layer
 from gallery.errors import DamagedGallery
 from gallery.records import Record
+from gallery.stopwatch import busy
 
 _MASK_PX = 1024  # longest side of a stored mask
 RECORD_CODEC = (
@@ -76,16 +77,16 @@ def describe_originals(
 ) -> list[Description]:
     """`describe` for (picture, mask) bytes, the work shared over `pool`; same results as alone."""
     prepared = list(pool.map(_prepare, originals))
-    images = [p.image for p in prepared]
-    grounds = [p.foreground for p in prepared]
     if embedder.batch_size > 1:
-        embedded = embedder.embed(images, foregrounds=grounds)
+        embedded = _embedded(prepared, embedder)
     else:
-        embedded = list(
-            pool.map(lambda i: embedder.embed([images[i]], foregrounds=[grounds[i]])[0],
-                     range(len(images)))
-        )  # fmt: skip
+        embedded = list(pool.map(lambda one: _embedded([one], embedder)[0], prepared))
     return list(pool.map(_joined, prepared, embedded))
+
+
+def _embedded(looks: Sequence[_Prepared], embedder: Embedder) -> list[Embedding]:
+    with busy("embed"):
+        return embedder.embed([p.image for p in looks], foregrounds=[p.foreground for p in looks])
 
 
 def _joined(look: _Prepared, embedding: Embedding) -> Description:
@@ -106,16 +107,19 @@ class _Prepared:
 
 
 def _prepare(original: tuple[bytes, bytes | None]) -> _Prepared:
-    image = read_image(original[0])
-    height, width = image.shape[:2]
-    mask = read_mask(original[1], size=(height, width)) if original[1] is not None else None
+    with busy("decode"):
+        image = read_image(original[0])
+        height, width = image.shape[:2]
+        mask = read_mask(original[1], size=(height, width)) if original[1] is not None else None
     return _look(image, mask)
 
 
 def _look(image: Pixels, mask: Mask | None) -> _Prepared:
-    ground = given_foreground(mask) if mask is not None else estimate_foreground(image)
-    # Only a mask that was given may silence keypoints: an estimate that is wrong would lose them.
-    points = detect_keypoints(image, mask=mask, prefer=ground.mask)
+    with busy("foreground"):
+        ground = given_foreground(mask) if mask is not None else estimate_foreground(image)
+    with busy("keypoints"):
+        # Only a mask that was given may silence keypoints: a wrong estimate would lose them.
+        points = detect_keypoints(image, mask=mask, prefer=ground.mask)
     return _Prepared(image, ground, points)
 
 

@@ -2,18 +2,16 @@
 
 A file appears under its name whole or not at all (written beside it, fsynced, renamed, folder
 fsynced). A folder of files likewise. One writer at a time holds `writer_lock`; the kernel drops it
-when the process dies, so no lock outlives its owner on this host.
+when the process dies, so no lock outlives its owner on this host; other hosts see a `lease`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gallery.errors import DamagedGallery, GalleryBusy, StorageError, UnsupportedFormat
+from gallery.lease import busy_message, leased, read_lease
 
 FORMAT = 1
 """The on-disk format that this version writes; FORMAT and FORMAT - 1 are read."""
@@ -170,14 +169,9 @@ def writer_lock(folder: Path, *, wait_s: float = 0.0) -> Iterator[None]:
         try:
             _lock(handle, wait_s)
         except BlockingIOError as error:
-            owner = os.read(handle, 200).decode(errors="replace").strip() or "another process"
-            raise GalleryBusy(
-                f"{folder}: {owner} is writing here; try again when it is done"
-            ) from error
-        with contextlib.suppress(OSError):  # on a full disk pruning must still work
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
+            raise GalleryBusy(busy_message(folder, read_lease(folder))) from error
+        with leased(handle, folder):
+            yield
     finally:
         os.close(handle)
 

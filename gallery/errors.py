@@ -8,6 +8,7 @@
     ├── UnsupportedFormat     written by a version that this one doesn't read
     ├── StorageError          the disk refused: full, read-only, gone
     ├── SourceError           what should be imported can't be understood; names file and row
+    ├── WorkerLost            a process that made shards was killed
     ├── EmptyCatalog          there is no reference to build from
     ├── UnknownProduct        no such product in this build
     ├── UnknownBuild          no such build in this gallery
@@ -50,6 +51,10 @@ class StorageError(GalleryError):
 
 class SourceError(GalleryError):
     code = "source_error"
+
+
+class WorkerLost(GalleryError):
+    code = "worker_lost"
 
 
 class EmptyCatalog(GalleryError):

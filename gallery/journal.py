@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,3 +38,11 @@ def _unsealed(line: bytes) -> dict[str, object]:
     if hashlib.sha256(body).hexdigest()[:16].encode() != seal:
         raise DamagedGallery("the line's checksum does not match")
     return dict(json.loads(body))
+
+
+def user_name() -> str:
+    """Who does a deed, where nobody says."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no passwd entry, as in many containers
+        return f"uid {os.getuid()}"

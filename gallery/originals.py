@@ -24,3 +24,15 @@ def read_reference_picture(root: Path, reference_id: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != found[0].name:
         raise DamagedGallery(f"{found[0]}: not what was imported (sha256 differs)")
     return data
+
+
+def read_original(root: Path, digest: str) -> bytes:
+    """An original's bytes by their sha256, verified; `DamagedGallery` names the file."""
+    path = root / "catalog" / "originals" / digest[:2] / digest
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DamagedGallery(f"{path}: the original can't be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise DamagedGallery(f"{path}: the original is not what was imported (sha256 differs)")
+    return data

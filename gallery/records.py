@@ -13,7 +13,7 @@ import json
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,15 @@ _HEAD = struct.Struct("<I")
 
 @dataclass(frozen=True)
 class Record:
-    """`meta` is JSON; `arrays` are little-endian numpy arrays by name."""
+    """`meta` is JSON; `arrays` are little-endian numpy arrays by name.
+
+    packed  the bytes that it was unpacked from, so that a copy need not be deflated again
+    """
 
     kind: str
     meta: Mapping[str, Any]
     arrays: Mapping[str, NDArray[Any]]
+    packed: bytes | None = field(default=None, compare=False, repr=False)
 
     def digest(self) -> str:
         """sha256 hex of the content, independent of how it was compressed."""
@@ -45,6 +49,8 @@ class Record:
 
 
 def pack(record: Record) -> bytes:
+    if record.packed is not None:
+        return record.packed
     described, payload = [], []
     for name, array in sorted(record.arrays.items()):
         data = _deflate(np.ascontiguousarray(array).tobytes())
@@ -53,6 +59,11 @@ def pack(record: Record) -> bytes:
     head = _json({"format": FORMAT, "kind": record.kind, "meta": record.meta, "arrays": described})
     body = _HEAD.pack(len(head)) + head + b"".join(payload)
     return _MAGIC + hashlib.blake2b(body, digest_size=_CHECK).digest() + body
+
+
+def packed(record: Record) -> Record:
+    """The record with its bytes, for whoever packs it later; deflating is the slow part."""
+    return replace(record, packed=pack(record))
 
 
 def unpack(data: bytes, *, where: str) -> Record:
@@ -69,7 +80,9 @@ def unpack(data: bytes, *, where: str) -> Record:
         raw = zlib.decompress(body[start : start + size])
         arrays[name] = np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
         start += size
-    return Record(head["kind"], head["meta"], arrays)
+    # What an older format wrote is written anew when it is copied.
+    packed = bytes(data) if head["format"] == FORMAT else None
+    return Record(head["kind"], head["meta"], arrays, packed)
 
 
 def _deflate(raw: bytes) -> bytes:

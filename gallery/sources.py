@@ -10,12 +10,13 @@ import csv
 import datetime
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from embeddings.images import IMAGE_SUFFIXES, printable
 from gallery.errors import SourceError
+from gallery.kaputt import Layout, find_layout
 
 MAX_ID_CHARACTERS = 1024
 COLUMNS = ("product_id", "image", "mask", "view", "variant", "valid_from", "depth")
@@ -47,15 +48,19 @@ class Problem:
 
 @dataclass
 class Source:
-    """Rows in a stable order, problems found on the way, and files that are no pictures."""
+    """Rows in a stable order, problems found on the way, and files that are no pictures.
+
+    notes  what was not read though nothing is wrong with it
+    """
 
     rows: list[SourceRow] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
     ignored: int = 0
 
 
 def read_source(path: str | os.PathLike[str], *, product_id: str | None = None) -> Source:
-    """List the references at `path`: a folder, a .csv or a .parquet.
+    """List the references at `path`: a folder, a .csv or a .parquet, or Kaputt (`kaputt`).
 
     A folder holds one folder per product, named by its ID, pictures at any depth below. A folder
     that holds pictures itself is one product, named `product_id` or after the folder. Raises
@@ -63,6 +68,11 @@ def read_source(path: str | os.PathLike[str], *, product_id: str | None = None) 
     rows become `Problem`s.
     """
     place = Path(path)
+    found = find_layout(place)
+    if found is not None:
+        if product_id is not None:
+            raise SourceError(f"{place}: Kaputt names its items itself; leave the product ID out")
+        return _read_kaputt(found)
     if place.is_dir():
         return _read_folder(place, product_id)
     if not place.exists():
@@ -71,8 +81,10 @@ def read_source(path: str | os.PathLike[str], *, product_id: str | None = None) 
         raise SourceError(f"{place}: expected a folder, a .csv or a .parquet file")
     if product_id is not None:
         raise SourceError(f"{place}: a table names its products itself; leave the product ID out")
-    rows = _csv_rows(place) if place.suffix.lower() == ".csv" else _parquet_rows(place)
-    return _read_table(place, rows)
+    source = Source()
+    read = _csv_rows if place.suffix.lower() == ".csv" else _parquet_rows
+    _read_table(place, read(place, source), source)
+    return source
 
 
 def clean_product_id(raw: str) -> str:
@@ -137,15 +149,28 @@ def _add_product(source: Source, folder: Path, raw_id: str) -> None:
     source.rows += [SourceRow(name, file, where=printable(file)) for file in pictures]
 
 
-def _read_table(table: Path, rows: Iterable[Mapping[str, object]]) -> Source:
+def _read_kaputt(layout: Layout) -> Source:
     source = Source()
+    for found in layout.references():
+        if isinstance(found, str):
+            source.problems.append(Problem(found.partition(": ")[0], "bad_row", found))
+            continue
+        try:
+            name = clean_product_id(found.item)
+        except SourceError as error:
+            source.problems.append(Problem(found.where, "bad_row", str(error)))
+            continue
+        source.rows.append(SourceRow(name, found.image, mask=found.mask, where=found.where))
+    return source
+
+
+def _read_table(table: Path, rows: Iterable[Mapping[str, object]], source: Source) -> None:
     for number, cells in enumerate(rows, start=1):
         where = f"{table} row {number}"
         try:
             source.rows.append(_table_row(table, cells, where))
         except SourceError as error:
             source.problems.append(Problem(where, "bad_row", str(error)))
-    return source
 
 
 def _table_row(table: Path, cells: Mapping[str, object], where: str) -> SourceRow:
@@ -181,23 +206,23 @@ def _text(cell: object) -> str:
     return cell.isoformat() if isinstance(cell, datetime.date) else str(cell).strip()
 
 
-def _csv_rows(table: Path) -> Iterator[Mapping[str, object]]:
+def _csv_rows(table: Path, source: Source) -> Iterator[Mapping[str, object]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            _require_columns(table, reader.fieldnames or [])
+            _check_columns(table, reader.fieldnames or [], source)
             yield from reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"{table}: not a UTF-8 CSV file ({error})") from error
 
 
-def _parquet_rows(table: Path) -> Iterator[Mapping[str, object]]:
+def _parquet_rows(table: Path, source: Source) -> Iterator[Mapping[str, object]]:
     import pyarrow
     import pyarrow.parquet
 
     try:
         file = pyarrow.parquet.ParquetFile(table)
-        _require_columns(table, file.schema_arrow.names)
+        _check_columns(table, file.schema_arrow.names, source)
         names = [n for n in file.schema_arrow.names if n in COLUMNS]
         for batch in file.iter_batches(columns=names):
             yield from batch.to_pylist()
@@ -205,7 +230,12 @@ def _parquet_rows(table: Path) -> Iterator[Mapping[str, object]]:
         raise SourceError(f"{table}: not a readable Parquet file ({error})") from error
 
 
-def _require_columns(table: Path, found: Iterable[str]) -> None:
+def _check_columns(table: Path, found: Sequence[str], source: Source) -> None:
+    """Raises `SourceError` where a needed column is missing; notes the ones that nobody reads."""
+    unknown = [name for name in found if name not in COLUMNS]
+    if unknown:
+        text = f"not read: column {', '.join(unknown)}; columns are {', '.join(COLUMNS)}"
+        source.notes.append(Problem(printable(table), "unknown_column", text))
     missing = [name for name in ("product_id", "image") if name not in list(found)]
     if missing:
         raise SourceError(

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from anomaly import cli
+from anomaly.joblog import JobLog
 from embeddings import fake_embedder
-from gallery import read_current
+from gallery import Gallery, read_current
+from gallery.durable import writer_lock
 
 Run = tuple[int, str, str]
 
@@ -133,3 +135,58 @@ def test_a_rebuild_is_foreseen_and_much_that_is_lost_must_be_approved(
     _, out, _ = amiss("rebuild", root, "--dry-run")
     assert "would embed 0 references, keep 9, drop 0; 0% of references or products lost" in out
     assert "embed 9" in amiss("rebuild", root, "--dry-run", "--full")[1]
+
+
+def test_a_replaced_reference_is_served_at_once_and_the_next_rebuild_takes_it_in(
+    amiss: Callable[..., Run], root: Path, make_png: Callable[..., bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "sharper.png").write_bytes(make_png(77))
+    words = ("replace", root, "product-01", "00.png", tmp_path / "sharper.png", "--why", "sharper")
+    code, out, _ = amiss(*words, "--json")
+    done = json.loads(out)
+    assert (code, len(done["removed"])) == (0, 1)
+    assert (done["update"]["published"], done["update"]["tally"]["embedded"]) == (True, 1)
+    with Gallery.open(root) as gallery:
+        served = {one.reference_id for one in gallery.stored("product-01").references}
+    assert done["reference_id"] in served
+    assert not served & set(done["removed"])
+    assert "nothing to do" in amiss(*words)[1]
+    code, out, _ = amiss("rebuild", root, "--json")
+    built = json.loads(out)
+    assert (code, built["exit_code"], built["published"]) == (0, 0, True)
+    assert (built["tally"]["embedded"], built["tally"]["copied"]) == (0, 12)
+    listed = amiss("rebuild", root, "--json")[1]
+    assert json.loads(listed)["unchanged"] is True
+
+
+def test_a_scheduler_gets_one_summary_and_an_exit_code_that_tells_why(
+    amiss: Callable[..., Run], root: Path, tmp_path: Path
+) -> None:
+    log = tmp_path / "job.log"
+    with writer_lock(root / "builds"):
+        code, out, err = amiss("rebuild", root, "--full", "--json", "--log", log)
+    (ended,) = [json.loads(line) for line in out.splitlines()]
+    assert (code, ended["exit_code"], ended["error"]["code"]) == (5, 5, "gallery_busy")
+    assert "is writing here" in err
+    code, out, _ = amiss("rebuild", root, "--full", "--json", "--log", log)
+    (ended,) = [json.loads(line) for line in out.splitlines()]
+    assert (code, ended["exit_code"], ended["tally"]["embedded"]) == (0, 0, 12)
+    assert {"parent", "build_id", "gates", "seconds", "published"} <= set(ended)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    events = [line["event"] for line in lines]
+    assert events == ["start", "end", "start", *["stage"] * (len(events) - 4), "end"]
+    assert lines[-1]["build_id"] == ended["build_id"]
+    assert {"shards", "index", "gates"} <= {line.get("stage") for line in lines}
+    code, out, _ = amiss("rebuild", tmp_path / "nowhere", "--json")
+    assert (code, json.loads(out)["error"]["code"]) == (3, "not_a_gallery")
+
+
+def test_a_job_log_tells_how_much_is_left(tmp_path: Path) -> None:
+    now = [0.0]
+    log = JobLog(tmp_path / "log", clock=lambda: now[0])
+    for second, done in ((1, 40), (11, 60), (31, 80), (32, 81), (62, 100)):
+        now[0] = float(second)
+        log("embed", done, 100)
+    told = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    # 40 were found done at once; 40 more took 30 s, so the last 20 look like 15 s.
+    assert [(t["done"], t["left_s"]) for t in told] == [(80, 15.0), (100, 0.0)]

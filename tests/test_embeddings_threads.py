@@ -2,11 +2,12 @@
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
-from embeddings.threads import one_blas_thread
+from embeddings.threads import one_blas_thread, one_opencv_thread
 
 
 def _threads() -> list[int]:
@@ -43,3 +44,16 @@ def test_holders_in_several_threads_leave_the_number_as_it_was() -> None:
     for worker in workers:
         worker.join()
     assert _threads() == before
+
+
+def test_opencv_has_one_thread_while_anyone_needs_it_and_its_own_number_afterwards() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with one_opencv_thread:
+            with one_opencv_thread:
+                assert cv2.getNumThreads() == 1
+            assert cv2.getNumThreads() == 1
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)

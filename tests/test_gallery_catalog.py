@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from gallery import Catalog, SourceRow, create_catalog, open_catalog
-from gallery.errors import DamagedGallery, GalleryBusy, NotAGallery, SourceError
+from gallery.errors import DamagedGallery, GalleryBusy, NotAGallery, SourceError, StorageError
 
 
 @pytest.fixture
@@ -363,3 +364,110 @@ def test_an_import_sees_what_another_one_added_since_the_catalog_was_opened(
     open_catalog(root).import_rows([row("p", 1)])
     early.import_rows([row("q", 2)])
     assert keys(open_catalog(root)) == keys(early) == [("p", 0, 0), ("q", 1, 0)]
+
+
+# Replacing
+
+
+def test_a_replaced_reference_is_gone_and_its_view_goes_to_the_new_one(root: Path, row) -> None:
+    catalog = open_catalog(root)
+    catalog.import_rows([row("p", 1, view="front"), row("p", 2)])
+    done = catalog.replace("1.png", row("p", 3), why="sharper", by="ana")
+    assert [r.name for r in done.removed] == ["1.png"]
+    for seen in (catalog, open_catalog(root)):
+        assert [(r.name, r.view, r.slot) for r in seen.rows()] == [
+            ("2.png", None, 1), ("3.png", "front", 2),
+        ]  # fmt: skip
+    last = json.loads(journal(root).read_bytes().splitlines()[-1].partition(b" ")[2])
+    assert (last["seq"], last["deed"], last["by"], last["why"]) == (3, "replace", "ana", "sharper")
+
+
+def test_replacing_again_changes_nothing(root: Path, row) -> None:
+    catalog = open_catalog(root)
+    catalog.import_rows([row("p", 1)])
+    first = catalog.replace("1.png", row("p", 3), why="sharper")
+    before = journal(root).read_bytes()
+    again = open_catalog(root).replace("1.png", row("p", 3), why="sharper")
+    assert (again.removed, again.row) == ((), first.row)
+    assert journal(root).read_bytes() == before
+
+
+def test_a_replaced_reference_leaves_quarantine_with_its_picture(root: Path, row) -> None:
+    catalog = open_catalog(root)
+    catalog.import_rows([row("p", 1)])
+    catalog.withdraw("p", "1.png", deed="quarantine", why="torn")
+    catalog.replace("1.png", row("p", 3), why="whole")
+    assert [r.name for r in open_catalog(root).rows()] == ["3.png"]
+    assert open_catalog(root).quarantined() == []
+
+
+@pytest.mark.parametrize(
+    ("product_id", "old", "seed", "message"),
+    [
+        ("q", "1.png", 3, "no product"),
+        ("p", "9.png", 3, "no reference"),
+        ("p", "1.png", 2, "is reference"),
+        ("p", "1.png", None, "can't be read"),
+    ],
+)
+def test_a_replacement_that_makes_no_sense_is_refused_and_changes_nothing(
+    root: Path, row, product_id: str, old: str, seed: int | None, message: str
+) -> None:
+    catalog = open_catalog(root)
+    catalog.import_rows([row("p", 1), row("p", 2)])
+    before = journal(root).read_bytes()
+    new = row(product_id, 3 if seed is None else seed)
+    if seed is None:
+        new.image.unlink()
+    with pytest.raises(SourceError, match=message):
+        catalog.replace(old, new, why="test")
+    assert journal(root).read_bytes() == before
+    assert [r.name for r in open_catalog(root).rows()] == ["1.png", "2.png"]
+
+
+@pytest.mark.parametrize("kept", [1, 40, -1])
+def test_a_replacement_cut_short_leaves_the_old_reference_in_service(
+    root: Path, row, kept: int
+) -> None:
+    catalog = open_catalog(root)
+    catalog.import_rows([row("p", 1)])
+    before = len(journal(root).read_bytes())
+    catalog.replace("1.png", row("p", 3), why="sharper")
+    data = journal(root).read_bytes()
+    journal(root).write_bytes(data[: before + kept] if kept > 0 else data[:kept])
+    assert [r.name for r in open_catalog(root).rows()] == ["1.png"]
+
+
+def test_pipes_and_devices_among_pictures_are_problems_and_hold_nothing_up(
+    root: Path, row, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    rows = [
+        row("p", 1),
+        SourceRow("p", tmp_path / "pipe.png"),
+        SourceRow("p", Path("/dev/zero")),
+        SourceRow("p", row("p", 2).image, mask=tmp_path / "pipe.png"),
+    ]
+    report = open_catalog(root).import_rows(rows)
+    assert report.added == 1
+    assert ["no regular file" in problem.message for problem in report.problems] == [True] * 3
+
+
+def test_what_could_not_be_written_is_not_remembered_either(
+    root: Path, row, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, rows = open_catalog(root), [row("a", 1), row("a", 2)]
+    real = os.fsync
+
+    def full(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), journal(root).stat()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(StorageError):
+            catalog.import_rows(rows)
+    journal(root).write_bytes(b"")  # what a full disk may leave of it
+    assert catalog.import_rows(rows).added == 2
+    assert len(open_catalog(root).rows()) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -337,3 +338,88 @@ def test_strange_product_ids_round_trip_and_never_become_paths(
     known = {"catalog", "originals", "builds", "shards"}
     digest = set("0123456789abcdefTZ-")
     assert all(p.name in known or set(p.name) <= digest for p in root.rglob("*") if p.is_dir())
+
+
+def test_columns_that_nobody_reads_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("product_id,image,veiw,colour\np,a.png,front,red\n")
+    source = read_source(tmp_path / "t.csv")
+    assert (len(source.rows), source.problems) == (1, [])
+    (note,) = source.notes
+    assert (note.code, "veiw, colour" in note.message) == ("unknown_column", True)
+
+
+# Kaputt, in both published layouts
+
+
+def kaputt(home: Path, *, prefixed: bool, split: str = "test") -> Path:
+    """Two items; the first has two references in one cell, the second one with a mask."""
+    cells = [
+        {"item_identifier": "item-1", "reference_crop": "data/x/a.jpg, data/x/b.jpg"},
+        {"item_identifier": "item-2", "reference_crop": "data/x/c.jpg",
+         "reference_mask": "data/x/c.png"},
+    ]  # fmt: skip
+    for name in ("a.jpg", "b.jpg", "c.jpg", "c.png"):
+        kind = "mask" if name.endswith(".png") else "crop"
+        path = (home / f"reference-{kind}" if prefixed else home) / "data/x" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not looked at")
+    tables = home / "datasets" if prefixed else home
+    tables.mkdir(exist_ok=True)
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(cells[::-1]), tables / f"reference-{split}.parquet"
+    )
+    return home
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_kaputts_references_are_read_by_item(tmp_path: Path, prefixed: bool) -> None:
+    home = kaputt(tmp_path / "kaputt", prefixed=prefixed)
+    source = read_source(home)
+    assert [(r.product_id, r.image.name, r.mask and r.mask.name) for r in source.rows] == [
+        ("item-2", "c.jpg", "c.png"), ("item-1", "a.jpg", None), ("item-1", "b.jpg", None),
+    ]  # fmt: skip
+    assert all(row.image.is_file() and (row.mask is None or row.mask.is_file())
+               for row in source.rows)  # fmt: skip
+    assert source.problems == []
+    table = (home / "datasets" if prefixed else home) / "reference-test.parquet"
+    assert read_source(table).rows == source.rows
+    with pytest.raises(SourceError, match="leave the product ID out"):
+        read_source(home, product_id="p")
+
+
+def test_all_splits_of_kaputt_are_read_and_its_sample_where_it_is_alone(tmp_path: Path) -> None:
+    home = kaputt(tmp_path / "kaputt", prefixed=True)
+    kaputt(home, prefixed=True, split="train")
+    assert len(read_source(home).rows) == 6
+    kaputt(tmp_path / "other/sample-data", prefixed=False, split="sample")
+    assert len(read_source(tmp_path / "other").rows) == 3
+
+
+def test_kaputts_whole_pictures_are_taken_where_there_are_no_crops(tmp_path: Path) -> None:
+    row = {"item_identifier": "i", "reference_crop": "data/a.jpg", "reference_image": "data/b.jpg",
+           "reference_mask": "data/a.png"}  # fmt: skip
+    (tmp_path / "datasets").mkdir()
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([row]), tmp_path / "datasets/reference-test.parquet"
+    )
+    (found,) = read_source(tmp_path).rows
+    assert (found.image, found.mask) == (tmp_path / "reference-image/data/b.jpg", None)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"item_identifier": "", "reference_crop": "data/a.jpg"},
+        {"item_identifier": "i", "reference_crop": None},
+        {"item_identifier": "i", "reference_crop": "../../a.jpg"},
+    ],
+)
+def test_a_bad_row_of_kaputt_is_a_problem_that_names_it(tmp_path: Path, row: Any) -> None:
+    good = {"item_identifier": "i", "reference_crop": "data/a.jpg"}
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([row, good]), tmp_path / "reference-test.parquet"
+    )
+    source = read_source(tmp_path)
+    assert [r.product_id for r in source.rows] == ["i"]
+    (problem,) = source.problems
+    assert problem.where.endswith("reference-test.parquet row 1")

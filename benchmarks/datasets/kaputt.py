@@ -35,6 +35,7 @@ from benchmarks.datasets.masks import read_product_mask
 from benchmarks.datasets.protocol import draw_references
 from benchmarks.datasets.sample import Sample, Split
 from benchmarks.datasets.tables import Row, read_parquet
+from gallery.kaputt import Layout
 
 MAX_REFERENCES = 3  # `load` asks for no more
 SPLITS = ("train", "validation", "test", "sample")
@@ -55,7 +56,7 @@ class _Place:
         return self.tables / f"{role}-{self.split}.parquet"
 
     def file(self, row: Row, role: str, kind: str, relative: str) -> Path:
-        home = self.home / f"{role}-{kind}" if self.prefixed else self.home
+        home = Layout(self.home, self.tables, self.prefixed).folder(role, kind)
         what = f"{role}_{kind} of layout {'A' if self.prefixed else 'B'}"
         return row.file(home, relative, what)
 
