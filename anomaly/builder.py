@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.config import BuildConfig, build_config
+from anomaly.contamination import Contamination
 from anomaly.profile import ProfileStep
+from anomaly.sharpness import SharpnessStep
 from embeddings.embedder import Embedder, open_embedder
 from embeddings.threads import one_blas_thread
 from gallery import durable
@@ -108,8 +110,8 @@ def rebuild(
     """Build what the catalog says and publish it if it passes its gates.
 
     Without `config`, backbone and size are those of the published build. Only what changed is
-    embedded, unless `full`. `steps` are what is learned per product: the profile, unless given.
-    `report.published` tells whether CURRENT moved.
+    embedded, unless `full`. `steps` are what is learned per product: profile and sharpness, unless
+    given. `report.published` tells whether CURRENT moved.
     """
     place = Path(root)
     settings = config or build_config(inherited=published_settings(place))
@@ -222,8 +224,8 @@ def _build(
             catalog,
             EmbeddingDescriber(catalog, embedder, threads=settings.threads),
             config=settings.content(),
-            steps=(profile,) if steps is None else steps,
-            gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
+            steps=(profile, SharpnessStep()) if steps is None else steps,
+            gates=_gates(settings) if gates is None else gates,
             full=full,
             progress=lambda done, total: progress("embed", done, total),
         )
@@ -231,3 +233,8 @@ def _build(
         publish(root, report.build_id, replacing=report.parent)
         report.published = True
     return report
+
+
+def _gates(settings: BuildConfig) -> tuple[Gate, ...]:
+    contamination = Contamination(most=settings.most_contaminated)
+    return (*default_gates(most_lost=settings.most_lost), contamination)
