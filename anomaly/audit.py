@@ -42,6 +42,7 @@ from gallery.describe import Reference
 from gallery.originals import read_reference_picture
 from gallery.reader import Gallery
 
+_NO_DESIGN: tuple[AuditKind, ...] = ("wrong_product", "blurred", "duplicate")
 Progress = Callable[[int, int], None]
 """Told products done and in all."""
 
@@ -215,6 +216,7 @@ class _Auditor:
             p_value=looked.p_value,
             source=looked.source,
             marked=looked.marked,
+            located=looked.located,
             shown=elsewhere[0] if elsewhere else None,
             has_form=self.stored.profile.has_form,
             rarity=self.rarity,
@@ -254,14 +256,14 @@ class _Auditor:
         return found
 
     def _variants(self, found: Mapping[int, AuditFinding]) -> dict[int, AuditFinding]:
-        """Groups that agree with each other and not with the rest, of those not accused."""
+        """Groups that agree with each other and not with the rest; damage is one by one."""
         proposed: dict[int, AuditFinding] = {}
-        out = {row for row, finding in found.items() if finding.kind in (*ACCUSED, "duplicate")}
+        out = {row for row, finding in found.items() if finding.kind in _NO_DESIGN}
         for rows in self._labelled(out):
             for group in candidate_groups(self.stored.vectors[rows]):
                 members = [rows[place] for place in group]
-                if proposed.keys().isdisjoint(members):
-                    rest = [row for row in rows if row not in members and row not in proposed]
+                rest = [row for row in rows if row not in members and row not in proposed]
+                if proposed.keys().isdisjoint(members) and len(rest) >= len(members):
                     proposed |= self._variant(members, rest)
         return proposed
 
@@ -299,8 +301,9 @@ class _Auditor:
         return found
 
     def _odd(self, looked: Looked) -> bool:
-        unplaced = self.stored.profile.has_form and not looked.registered
-        return unplaced or (looked.p_value is not None and looked.p_value <= self.rarity)
+        if self.stored.profile.has_form and not looked.registered:
+            return True
+        return looked.located and looked.p_value is not None and looked.p_value <= self.rarity
 
     def _finding(self, row: int, said: Accusation, looked: Looked | None) -> AuditFinding:
         name = self.stored.references[row].reference_id

@@ -21,6 +21,7 @@ _MOST_PAIRS = 8  # nearest siblings that each reference is held against
 _TURN, _STRETCH = 0.01, 0.02  # what is left of rotation and stretch in a copy
 _SIDE = 160  # px at which copies are compared: encoding noise is gone, content isn't
 _LEAST_OVERLAP = 0.8
+_TRUSTED, _OVERLAPPING = 0.5, 0.6  # confidence in masks, and how far those of copies agree
 
 
 def alike_pairs(vectors: Floats) -> list[tuple[int, int]]:
@@ -36,6 +37,8 @@ def alike_pairs(vectors: Floats) -> list[tuple[int, int]]:
 
 def copy_motion(one: Reference, other: Reference) -> Matrix | None:
     """(3, 3) motion from one to the other if it only scales and shifts, else None."""
+    if not _same_place(one, other):
+        return None
     found = register(one.keypoints, other.keypoints)
     if found.matrix is None:
         return None
@@ -45,6 +48,20 @@ def copy_motion(one: Reference, other: Reference) -> Matrix | None:
     if scale <= 0 or turned or abs(float(matrix[1, 1]) / scale - 1) > _STRETCH:
         return None
     return matrix
+
+
+def _same_place(one: Reference, other: Reference) -> bool:
+    """Whether the product lies about where it lies in the other; true where that isn't known.
+
+    Tells most pairs apart in a hundredth of the time that registering them takes.
+    """
+    if min(one.foreground.confidence, other.foreground.confidence) < _TRUSTED:
+        return True
+    masks = [
+        cv2.resize(r.foreground.mask.astype(np.uint8), (64, 64), interpolation=cv2.INTER_AREA) > 0
+        for r in (one, other)
+    ]
+    return float((masks[0] & masks[1]).sum()) >= _OVERLAPPING * float((masks[0] | masks[1]).sum())
 
 
 def difference(one: Pixels, other: Pixels, motion: Matrix) -> float:

@@ -28,7 +28,8 @@ def candidate_groups(vectors: Floats) -> list[tuple[int, ...]]:
     for group in _clusters(distances):
         if 2 <= len(group) <= len(vectors) / 2:
             rated.append((apartness(distances, group), group))
-    rated.sort(key=lambda one: (-one[0], one[1]))
+    # Of two halves, equally far apart, the one that came later is the new one.
+    rated.sort(key=lambda one: (-round(one[0], 6), -one[1][0]))
     return [group for rating, group in rated[:_MOST_TRIED] if rating >= APART]
 
 

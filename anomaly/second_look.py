@@ -20,7 +20,7 @@ from anomaly.profile import Profile, as_query, nearest
 from anomaly.results import Evidence, EvidenceKind, Picture
 from anomaly.suspects import Stored, clean_source
 from embeddings.embedder import Embedder
-from embeddings.images import read_image
+from embeddings.images import Mask, read_image
 from gallery.describe import Reference
 from gallery.identify import identify
 from gallery.originals import read_reference_picture
@@ -39,6 +39,7 @@ class Looked:
     p_value     how rarely a pristine picture scores as high; None if nothing tells
     source      whose null scores say so
     marked      share of the product's cells that are beyond the threshold, 0 to 1
+    located     whether any cell is, on the product or beside it
     """
 
     against: tuple[str, ...]
@@ -46,6 +47,7 @@ class Looked:
     p_value: float | None
     source: str
     marked: float
+    located: bool
     evidence: Evidence
     judged: Judgement
 
@@ -90,6 +92,7 @@ class SecondLook:
             p_value=calibrated.p_value if calibrated else None,
             source=source.source if source else "",
             marked=_marked(evidence, judged),
+            located=bool(_beyond(judged).any()),
             evidence=evidence,
             judged=judged,
         )
@@ -149,7 +152,13 @@ def _registered(evidence: Evidence) -> int:
 
 
 def _marked(evidence: Evidence, judged: Judgement) -> float:
-    product, heat = evidence.comparison.product, judged.scored.heat
-    if judged.calibrated is None or not heat.size or not product.any():
-        return 0.0
-    return float((np.nan_to_num(heat[product], nan=-np.inf) > judged.calibrated.threshold).mean())
+    product, beyond = evidence.comparison.product, _beyond(judged)
+    return float(beyond[product].mean()) if beyond.size and product.any() else 0.0
+
+
+def _beyond(judged: Judgement) -> Mask:
+    """(H, W) cells beyond the threshold; empty where there is none."""
+    heat, calibrated = judged.scored.heat, judged.calibrated
+    if calibrated is None:
+        return np.zeros((0, 0), np.bool_)
+    return np.asarray(np.nan_to_num(heat, nan=-np.inf) > calibrated.threshold)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -135,11 +136,28 @@ def photograph_gallery(data: Path, *, seed: int, count: int = 16) -> list[Plante
     return found
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a reference really is."""
+
+    product_id: str
+    name: str
+    truth: Truth
+
+
 def write_gallery(planted: Sequence[Planted], folder: Path) -> None:
-    """A folder per product, as `amiss build` reads it."""
+    """`folder`/source with a folder per product, as `amiss build` reads it, and the truth."""
     for one in planted:
-        (folder / one.product_id).mkdir(parents=True, exist_ok=True)
-        (folder / one.product_id / one.name).write_bytes(one.data)
+        home = folder / "source" / one.product_id
+        home.mkdir(parents=True, exist_ok=True)
+        (home / one.name).write_bytes(one.data)
+    known = [[one.product_id, one.name, one.truth] for one in planted]
+    (folder / "truth.json").write_text(json.dumps(known, indent=1) + "\n", "utf-8")
+
+
+def read_truth(folder: Path) -> list[Known]:
+    """What `write_gallery` planted in `folder`."""
+    return [Known(*row) for row in json.loads((folder / "truth.json").read_text("utf-8"))]
 
 
 def encoded(image: Pixels, *, kind: str = "PNG", **options: object) -> bytes:
@@ -172,6 +190,3 @@ def _drawn(folder: Path, seed: int, count: int) -> list[Pixels]:
     names = pictures(folder)
     random.Random(seed).shuffle(names)
     return [read_image(name) for name in names[:count]]
-
-
-Make = Callable[[], Sequence[Planted]]
