@@ -129,7 +129,7 @@ def _learned(serving: Serving, product_id: str) -> Stored:
     """What the build learned of a product; learned now where it is of another version."""
     gallery = serving.gallery
     sharpness = gallery.extra(product_id, SHARPNESS_STEP)
-    if sharpness is None or gallery.manifest.steps[SHARPNESS_STEP] != SharpnessStep.fingerprint:
+    if sharpness is None or gallery.manifest.steps.get(SHARPNESS_STEP) != SharpnessStep.fingerprint:
         sharpness = SharpnessStep()(gallery.references(product_id))
     return stored_of(gallery, product_id, serving.profile(product_id), sharpness)
 

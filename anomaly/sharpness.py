@@ -58,5 +58,5 @@ def read_sharpness(record: Record, *, count: int) -> Floats:
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedGallery(f"a product's sharpness is not one ({error!r})") from error
     if found.shape != (count,):
-        raise DamagedGallery(f"sharpness of {len(found)} references; the product has {count}")
+        raise DamagedGallery(f"sharpness of {found.size} references; the product has {count}")
     return found

@@ -31,6 +31,7 @@ DEFAULT_RARITY = 0.01
 BLUR = 0.6
 """Sharpness, as a share of the siblings' median, below which a picture is out of focus."""
 _RELIABLE = 0.75  # of the other references' pairs, from which one that fits none is odd
+_FACES = 1 / 3  # of a product's references, beyond which unlike ones are faces
 Cause = Literal["unlike", "unplaced", "foreign", "blurred"]
 
 
@@ -121,25 +122,26 @@ def suspicions(
     A product with a single reference, and one that is alone with its view and variant, has no
     siblings to be held against: nothing is said of it here.
     """
-    return [
-        found
-        for row in range(len(stored.references))
-        if stored.kin(row)
-        for found in _of_one(stored, row, nulls, other, rarity)
-    ]
+    rows = [row for row in range(len(stored.references)) if stored.kin(row)]
+    rare = {row: found for row in rows if (found := rareness(stored.profile, row, nulls))}
+    rare = {row: found for row, found in rare.items() if found.p_value <= rarity}
+    strewn = [row for row in rare if stored.profile.left_out[row].registered == 0]
+    if len(strewn) > _FACES * len(stored.references):
+        # Many that nothing explains show many faces, not many faults.
+        rare = {row: found for row, found in rare.items() if row not in strewn}
+    return [found for row in rows for found in _of_one(stored, row, rare.get(row), other, rarity)]
 
 
 def _of_one(
-    stored: Stored, row: int, nulls: Nulls, other: Elsewhere, rarity: float
+    stored: Stored, row: int, rare: Rareness | None, other: Elsewhere, rarity: float
 ) -> Iterator[Suspicion]:
-    entry = stored.profile.left_out[row]
-    found = rareness(stored.profile, row, nulls)
-    if found is not None and found.p_value <= rarity:
-        yield Suspicion(row, "unlike", found.p_value, rarity, found.source)
-    if entry.registered == 0:
-        if reliable_without(stored.profile, row):
+    if rare is not None:
+        yield Suspicion(row, "unlike", rare.p_value, rarity, rare.source)
+    if stored.profile.left_out[row].registered == 0:
+        odd = reliable_without(stored.profile, row)
+        if odd:
             yield Suspicion(row, "unplaced", 0.0, 1.0)
-        near = other(stored, row)
+        near = other(stored, row) if odd or rare is not None else None
         own = float((stored.vectors @ stored.vectors[row])[stored.kin(row)].max())
         if near is not None and near[1] > own:
             yield Suspicion(row, "foreign", near[1] - own, 0.0, other=near[0])

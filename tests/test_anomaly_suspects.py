@@ -91,6 +91,15 @@ def test_it_is_foreign_where_another_product_is_nearer_than_any_sibling() -> Non
     assert causes(product, lambda _, __: ("q", -0.1)) == [(0, "unplaced")]
 
 
+def test_where_many_fit_none_they_are_faces_and_not_suspected() -> None:
+    far = LeftOut({}, {"anywhere": 1.6}, 0, 3, 0.5)
+    usual = LeftOut({}, {"anywhere": 0.7}, 0, 3, 0.1)
+    everywhere = lambda _, __: ("q", 0.9)  # noqa: E731
+    assert causes(stored(far, usual, usual, usual), everywhere) == [(0, "unlike"), (0, "foreign")]
+    assert causes(stored(far, far), everywhere) == []
+    assert causes(stored(far, far, usual, usual), everywhere) == []
+
+
 def test_other_products_are_asked_only_for_what_registers_with_no_sibling() -> None:
     def never(_: Stored, __: int) -> None:
         raise AssertionError("asked")
