@@ -288,17 +288,28 @@ class _Auditor:
             for row in apart
         ):
             return {}
+        said = self._design(len(members), len(rest), apart)
         group = tuple(self.stored.references[row].reference_id for row in members)
+        return {
+            row: replace(
+                self._finding(row, said, looked), group=group if said.kind == "variant" else ()
+            )
+            for row, looked in apart.items()
+        }
+
+    def _design(self, members: int, rest: int, apart: Mapping[int, Looked]) -> Accusation:
+        """What a group is that keeps apart: another product's pictures, or another design."""
+        for row in (row for row, looked in apart.items() if not looked.registered):
+            shown = self.look.shown_elsewhere(self.stored, row)
+            if shown is not None:
+                text = f"{members} references register with none of the other {rest} but"
+                return Accusation("wrong_product", 0.0, 1.0, f"{text} with {shown[0]!r}")
         text = (
-            f"{len(members)} references agree with each other and not with the other {len(rest)}: "
+            f"{members} references agree with each other and not with the other {rest}: "
             "a second design? label them with a `variant`, or a `view` if it is another face"
         )
-        found = {}
-        for row, looked in apart.items():
-            figure = 0.0 if looked.p_value is None else looked.p_value
-            finding = self._finding(row, Accusation("variant", figure, self.rarity, text), looked)
-            found[row] = replace(finding, group=group)
-        return found
+        least = min((one.p_value for one in apart.values() if one.p_value is not None), default=0.0)
+        return Accusation("variant", least, self.rarity, text)
 
     def _odd(self, looked: Looked) -> bool:
         if self.stored.profile.has_form and not looked.registered:

@@ -16,7 +16,7 @@ from anomaly.align import align
 from anomaly.nulls import Nulls
 from anomaly.picture import draw_picture
 from anomaly.pipeline import Judgement, Query, examine, judge
-from anomaly.profile import Profile, as_query, nearest
+from anomaly.profile import Profile, as_query, nearest_rows
 from anomaly.results import Evidence, EvidenceKind, Picture
 from anomaly.suspects import Stored, clean_source
 from embeddings.embedder import Embedder
@@ -64,10 +64,11 @@ class SecondLook:
     def look(self, stored: Stored, row: int, against: Sequence[int]) -> Looked:
         """Compare a reference with the nearest of the rows `against`, at least one."""
         one, query = self._query(stored, row)
-        others = [self._of(stored, other) for other in against]
+        vectors = self._gallery.vectors(stored.product_id)[list(against)]
+        others = [self._of(stored, against[near]) for near in nearest_rows(one.vector, vectors)]
         theirs = Profile(tuple(stored.profile.left_out[other] for other in against))
         placed = stored.profile.has_form
-        return self._looked(query, nearest(one.vector, others), theirs, placed=placed)
+        return self._looked(query, others, theirs, placed=placed)
 
     def _looked(
         self, query: Query, siblings: Sequence[Reference], profile: Profile, *, placed: bool
