@@ -31,6 +31,7 @@ from anomaly.suspects import (
     Stored,
     Suspicion,
     elsewhere,
+    reliable_without,
     stored_of,
     suspicions,
 )
@@ -279,12 +280,12 @@ class _Auditor:
         apart = {}
         for place, row in enumerate(members):
             looked = self.look.look(self.stored, row, rest)
-            if self._odd(looked):
+            if self._odd(looked, members):
                 apart[row] = looked
             elif place - len(apart) >= (len(members) - 1) // 2:
                 return {}  # no majority left
         if len(apart) < 2 or any(
-            self._odd(self.look.look(self.stored, row, [m for m in members if m != row]))
+            self._odd(self.look.look(self.stored, row, [m for m in members if m != row]), members)
             for row in apart
         ):
             return {}
@@ -311,8 +312,9 @@ class _Auditor:
         least = min((one.p_value for one in apart.values() if one.p_value is not None), default=0.0)
         return Accusation("variant", least, self.rarity, text)
 
-    def _odd(self, looked: Looked) -> bool:
-        if self.stored.profile.has_form and not looked.registered:
+    def _odd(self, looked: Looked, members: Sequence[int]) -> bool:
+        """Whether it differs from those that it was held against, `members` left aside."""
+        if not looked.registered and reliable_without(self.stored.profile, members):
             return True
         return looked.located and looked.p_value is not None and looked.p_value <= self.rarity
 

@@ -7,7 +7,7 @@ suspects, the second look (`audit`) explains or clears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -138,7 +138,7 @@ def _of_one(
     if rare is not None:
         yield Suspicion(row, "unlike", rare.p_value, rarity, rare.source)
     if stored.profile.left_out[row].registered == 0:
-        odd = reliable_without(stored.profile, row)
+        odd = reliable_without(stored.profile, [row])
         if odd:
             yield Suspicion(row, "unplaced", 0.0, 1.0)
         near = other(stored, row) if odd or rare is not None else None
@@ -185,11 +185,11 @@ def clean_source(nulls: Nulls, kind: EvidenceKind) -> NullScores | None:
     return usable[-1] if usable else None
 
 
-def reliable_without(profile: Profile, row: int) -> bool:
-    """Whether the other references register with each other, so that this one should, too."""
-    others = [entry for other, entry in enumerate(profile.left_out) if other != row]
-    pairs = sum(entry.compared - 1 for entry in others)  # with this one apart
-    return len(others) > 1 and sum(e.registered for e in others) >= _RELIABLE * max(1, pairs)
+def reliable_without(profile: Profile, rows: Collection[int]) -> bool:
+    """Whether the other references register with each other, so that these should, too."""
+    others = [entry for other, entry in enumerate(profile.left_out) if other not in rows]
+    pairs = sum(min(entry.compared, len(others) - 1) for entry in others)
+    return len(others) > 1 and sum(entry.registered for entry in others) >= _RELIABLE * pairs
 
 
 def sharpness_share(stored: Stored, row: int) -> float | None:

@@ -45,7 +45,7 @@ def planted(
     home = tmp_path_factory.mktemp("planted")
     root = Path(shutil.copytree(shop, home / "gallery"))
     bad = {
-        (CARTON, "torn.png"): shoot(CARTON, 900, damage=Damage("tear", 0.9)),
+        (CARTON, "torn.png"): shoot(CARTON, 900, damage=Damage("tear", 0.9, area=0.015)),
         (RAZORS, "strange.png"): shoot(CARTON, 901),
     }
     for (product, name), photo in bad.items():

@@ -79,8 +79,9 @@ def test_one_that_registers_with_none_is_unplaced_only_where_the_others_do() -> 
     assert causes(stored(alone, *rest)) == [(0, "unplaced")]
     assert causes(stored(alone, *(entry(registered=0) for _ in range(3)))) == []
     assert causes(stored(alone, entry(registered=0, compared=1))) == []  # a pair tells nothing
-    assert reliable_without(stored(alone, *rest).profile, 0)
-    assert not reliable_without(stored(alone, *rest).profile, 1)
+    assert reliable_without(stored(alone, *rest).profile, [0])
+    assert not reliable_without(stored(alone, *rest).profile, [1])
+    assert not reliable_without(stored(alone, *rest).profile, [0, 1, 2])  # one is no pair
 
 
 def test_it_is_foreign_where_another_product_is_nearer_than_any_sibling() -> None:
