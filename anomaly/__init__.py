@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anomaly.audit import Audit, AuditFinding, audit_gallery, quarantine_found
     from anomaly.builder import NewGallery, build_gallery, embedder_for, import_source, rebuild
     from anomaly.config import BuildConfig, build_config
     from anomaly.errors import AnomalyError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnomalyError",
+    "Audit",
+    "AuditFinding",
     "BuildConfig",
     "Finding",
     "Inspection",
@@ -27,15 +30,18 @@ __all__ = [
     "Reason",
     "Unreadable",
     "as_json",
+    "audit_gallery",
     "build_config",
     "build_gallery",
     "embedder_for",
     "import_source",
     "load_schema",
+    "quarantine_found",
     "rebuild",
 ]
 
 _HOMES = {
+    "audit": ("Audit", "AuditFinding", "audit_gallery", "quarantine_found"),
     "builder": ("NewGallery", "build_gallery", "embedder_for", "import_source", "rebuild"),
     "config": ("BuildConfig", "build_config"),
     "errors": ("AnomalyError",),
