@@ -13,7 +13,7 @@ from embeddings.images import printable
 from gallery.gates import Candidate, GateResult
 from gallery.reader import Gallery
 
-_ALWAYS_ALLOWED = 2  # of a few references one in a hundred is soon a large share
+_FEW = 30  # references of which a share says too little to stop a build
 _NAMED = 20
 _CAUSES: tuple[Cause, ...] = ("foreign", "blurred", "unlike")
 
@@ -31,7 +31,7 @@ class Contamination:
 
     def __call__(self, candidate: Candidate) -> GateResult:
         gallery = candidate.gallery
-        allowed = f"<= {self._most:.0%} of references suspected, or {_ALWAYS_ALLOWED}"
+        allowed = f"<= {self._most:.0%} of references suspected (from {_FEW} on)"
         nulls = known_nulls(gallery, step=gallery.manifest.steps.get(PROFILE_STEP, ""))
         judged = 0
         suspects: list[tuple[str, Suspicion]] = []
@@ -51,7 +51,7 @@ class Contamination:
         if not judged:
             return GateResult(self.name, True, None, allowed, "no profiles to judge by")
         share = len(suspects) / judged
-        passed = share <= self._most or len(suspects) <= _ALWAYS_ALLOWED
+        passed = share <= self._most or judged < _FEW
         return GateResult(self.name, passed, share, allowed, _message(gallery, suspects, judged))
 
 

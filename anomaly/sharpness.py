@@ -21,7 +21,7 @@ from gallery.records import Record
 STEP = "sharpness"
 SHARPNESS_VERSION = 1
 _SMALL = 0.1  # quantile of sizes: the smallest ones, but no single one
-_LEAST = 20  # features on the product from which those beside it are left out
+_LEAST = 20  # features that tell; fewer on the product, and those beside it count, too
 
 
 class SharpnessStep:
@@ -38,10 +38,10 @@ class SharpnessStep:
 def sharpness_of(reference: Reference) -> float:
     """1 / size of the product's smallest local features, as a share of the picture's longer side.
 
-    0 where the picture has none.
+    0 where the picture has too few to tell.
     """
     points, mask = reference.keypoints, reference.foreground.mask
-    if not len(points):
+    if len(points) < _LEAST:
         return 0.0
     scale = np.array([mask.shape[1], mask.shape[0]]) / points.image_size[::-1]
     grown = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0

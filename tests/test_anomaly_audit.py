@@ -73,7 +73,7 @@ def test_the_planted_ones_are_found_for_what_they_are_and_nobody_else(planted: P
 def test_the_build_that_they_serve_in_names_them(planted: Planted) -> None:
     (gate,) = (g for g in planted.report.gates if g.name == "contamination")
     assert gate.passed
-    assert gate.figure == pytest.approx(2 / 14)  # more than a tenth, but no more than two
+    assert gate.figure == pytest.approx(2 / 14)  # more than a tenth, but of few
     for finding in planted.audit.findings:
         assert f"{finding.product_id} {finding.reference_id[:8]}" in gate.message
     page = (planted.root / "builds" / planted.report.build_id / "report.html").read_text("utf-8")
