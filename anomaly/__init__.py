@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anomaly.audit import Audit, AuditFinding, audit_gallery, quarantine_found
     from anomaly.builder import NewGallery, build_gallery, embedder_for, import_source, rebuild
     from anomaly.config import BuildConfig, build_config
     from anomaly.errors import AnomalyError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AnomalyError",
+    "Audit",
+    "AuditFinding",
     "BuildConfig",
     "Finding",
     "Inspection",
@@ -29,17 +32,20 @@ __all__ = [
     "Unreadable",
     "Withdrawn",
     "as_json",
+    "audit_gallery",
     "build_config",
     "build_gallery",
     "embedder_for",
     "import_source",
     "load_schema",
+    "quarantine_found",
     "rebuild",
     "update_gallery",
     "withdraw",
 ]
 
 _HOMES = {
+    "audit": ("Audit", "AuditFinding", "audit_gallery", "quarantine_found"),
     "builder": ("NewGallery", "build_gallery", "embedder_for", "import_source", "rebuild"),
     "config": ("BuildConfig", "build_config"),
     "errors": ("AnomalyError",),

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.config import BuildConfig, build_config
+from anomaly.contamination import Contamination
 from anomaly.profile import ProfileStep
+from anomaly.sharpness import SharpnessStep
 from embeddings.embedder import Embedder, Known, open_embedder
 from embeddings.recall import recall
 from embeddings.threads import one_blas_thread
@@ -112,8 +114,8 @@ def rebuild(
     """Build what the catalog says and publish it if it passes its gates.
 
     Without `config`, backbone and size are those of the published build. Only what changed is
-    embedded, unless `full`. `steps` are what is learned per product: the profile, unless given.
-    `report.published` tells whether CURRENT moved.
+    embedded, unless `full`. `steps` are what is learned per product: profile and sharpness, unless
+    given. `report.published` tells whether CURRENT moved.
     """
     place = Path(root)
     settings = config or build_config(inherited=published_settings(place))
@@ -249,8 +251,8 @@ def _build(
             catalog,
             EmbeddingDescriber(catalog, embedder, threads=settings.threads),
             config=settings.content(),
-            steps=(profile,) if steps is None else steps,
-            gates=default_gates(most_lost=settings.most_lost) if gates is None else gates,
+            steps=(profile, SharpnessStep()) if steps is None else steps,
+            gates=_gates(settings) if gates is None else gates,
             full=full,
             workers=settings.workers,
             progress=lambda done, total: progress("embed", done, total),
@@ -263,3 +265,8 @@ def _build(
         if catalog.seq > built_from:  # what was withdrawn meanwhile must not come back
             _let_go(root)
     return report
+
+
+def _gates(settings: BuildConfig) -> tuple[Gate, ...]:
+    contamination = Contamination(most=settings.most_contaminated)
+    return (*default_gates(most_lost=settings.most_lost), contamination)

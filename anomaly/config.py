@@ -18,6 +18,9 @@ from gallery.gates import MAX_LOST
 DEFAULT_BUDGET = 0.01
 """Share of pristine pictures that may be called damaged."""
 
+MAX_CONTAMINATED = 0.1
+"""Share of a build's references that may look bad to its gate."""
+
 
 class BuildConfig(BaseModel):
     """How a gallery is built. `content` shapes what is stored; the rest only how fast."""
@@ -30,6 +33,7 @@ class BuildConfig(BaseModel):
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)
     most_lost: float = Field(MAX_LOST, ge=0, le=1)
+    most_contaminated: float = Field(MAX_CONTAMINATED, ge=0, le=1)
 
     def content(self) -> dict[str, Any]:
         """The settings that a build records and the next one takes over."""

@@ -2,6 +2,7 @@
 
 AnomalyError
 ├── ConfigError    a setting that is unknown or out of range; names file and field
+├── AuditError     a kind of finding that there is none of
 └── LogError       a log folder, inspection ID or label that is not one
 """
 
@@ -14,6 +15,10 @@ class AnomalyError(Exception):
 
 class ConfigError(AnomalyError):
     code = "config_error"
+
+
+class AuditError(AnomalyError):
+    code = "audit_error"
 
 
 class LogError(AnomalyError):

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from anomaly.builder import Progress as Told
-from anomaly.errors import AnomalyError, ConfigError, LogError
+from anomaly.errors import AnomalyError, AuditError, ConfigError, LogError
 from embeddings.errors import EmbeddingsError
 from gallery.errors import (
     EmptyCatalog,
@@ -135,7 +135,7 @@ def exit_code(error: Exception) -> int:
     if isinstance(error, GalleryBusy):
         return BUSY
     usage = (SourceError, GalleryExists, EmptyCatalog, UnknownBuild, UnknownProduct, ConfigError,
-             LogError)  # fmt: skip
+             LogError, AuditError)  # fmt: skip
     return USAGE if isinstance(error, usage) else UNREADABLE
 
 

@@ -136,13 +136,7 @@ class ProfileStep:
         one = references[row]
         others = [r for i, r in enumerate(references) if i != row]
         siblings = nearest(one.vector, others)
-        query = Query(
-            lambda: self._pixels(one),
-            _full_size(one),
-            lambda: one.keypoints,
-            Embedding(one.vector, one.patches),
-            clipped=(lambda: clipped_pixels(self._pixels(one))) if one.exposure.clipped else None,
-        )
+        query = as_query(one, self._picture)
         placed = examine(query, siblings, embedder=self._embedder)
         free = placed
         if not np.array_equal(placed.view.matrix, np.eye(3)):  # else content says the same
@@ -159,8 +153,21 @@ class ProfileStep:
             distance=1 - max(float(s.vector @ one.vector) for s in siblings),
         )
 
-    def _pixels(self, reference: Reference) -> Pixels:
-        return read_image(self._picture(reference.reference_id))
+
+def as_query(reference: Reference, picture: Callable[[str], bytes]) -> Query:
+    """A reference to be examined as a query, from what is stored of it; `picture` is read only
+    where pixels are needed."""
+
+    def pixels() -> Pixels:
+        return read_image(picture(reference.reference_id))
+
+    return Query(
+        pixels,
+        _full_size(reference),
+        lambda: reference.keypoints,
+        Embedding(reference.vector, reference.patches),
+        clipped=(lambda: clipped_pixels(pixels())) if reference.exposure.clipped else None,
+    )
 
 
 def _full_size(reference: Reference) -> Foreground:

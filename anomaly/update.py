@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anomaly.builder import Progress, embedder_for
 from anomaly.profile import STEP, ProfileStep, profile_fingerprint
+from anomaly.sharpness import SharpnessStep
 from embeddings.errors import FingerprintMismatch
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.threads import one_blas_thread
@@ -58,7 +59,7 @@ def _update(
         return update(
             catalog,
             maker,
-            steps=(_LateProfile(maker.profile),),
+            steps=(_LateProfile(maker.profile), SharpnessStep()),
             withdrawals=withdrawals,
             also=also,
             progress=lambda done, total: progress("embed", done, total),

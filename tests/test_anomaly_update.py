@@ -261,10 +261,10 @@ def test_what_cannot_be_served_is_in_the_catalog_and_said_to_be(
     monkeypatch.setattr(delta, "_PATIENCE_S", 0.1)
     with durable.writer_lock(root / "builds"):
         code, _, err = amiss("remove", root, "product-00", "00.png")
-        assert (code, "in the catalog, but not served" in err) == (3, True)
+        assert (code, "in the catalog, but not served" in err) == (5, True)
         code, out, _ = amiss("add", more(newcomer=[60]), root, "--json")
         row = json.loads(out)
-        assert (code, row["import"]["added"], row["error"]["code"]) == (3, 1, "gallery_busy")
+        assert (code, row["import"]["added"], row["error"]["code"]) == (5, 1, "gallery_busy")
     monkeypatch.setattr(sys.modules["anomaly.update"], "update", partial(delta.update, most=2))
     code, out, err = amiss("update", root)
     assert (code, "run `amiss rebuild`" in err) == (1, True)

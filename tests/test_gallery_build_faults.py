@@ -133,9 +133,9 @@ def flip_records(root: Path, name: str, flip: Callable[..., None]) -> int:
 
 
 # Where a product's record is damaged nobody knows that its newest reference is not in it.
-@pytest.mark.parametrize(("name", "mended"), [("data.mdb", 7), ("vectors.npy", 6)])
+@pytest.mark.parametrize("name", ["data.mdb", "vectors.npy"])
 def test_what_is_damaged_in_the_parent_is_made_anew_and_not_copied(
-    tmp_path: Path, make_gallery, build_at, make_png, flip, name: str, mended: int, snapshot
+    tmp_path: Path, make_gallery, build_at, make_png, flip, name: str, snapshot
 ) -> None:
     root = make_gallery(products=3)
     before = snapshot(root)
@@ -146,7 +146,7 @@ def test_what_is_damaged_in_the_parent_is_made_anew_and_not_copied(
     add(root, tmp_path / "product-00")
     report = build_at(root)
     assert report.published
-    assert (report.tally.mended, report.tally.copied, report.tally.embedded) == (mended, 0, 7)
+    assert (report.tally.mended, report.tally.copied, report.tally.embedded) == (6, 0, 7)
     assert before.items() <= snapshot(root).items()
     prune(root, keep=1)
     assert damaged

@@ -423,13 +423,15 @@ def test_whatever_fails_on_the_way_the_old_serves_and_the_next_update_completes(
         assert undisturbed.update().published
         total = count()
     assert total >= 2
-    before = shop.answers(queries)
+    before, raised = shop.answers(queries), 0
     for at in range(1, total + 1):
         trial = shop.copy(f"trial-{at}")
         with pytest.MonkeyPatch.context() as patch:
             faults(patch, name, at=at)
-            with pytest.raises(StorageError):
+            try:
                 trial.update()
+            except StorageError:
+                raised += 1
         now = trial.answers(queries)
         if read_current(trial.root).delta is None:  # else CURRENT had moved already
             assert now == before
@@ -438,6 +440,8 @@ def test_whatever_fails_on_the_way_the_old_serves_and_the_next_update_completes(
         report = check(trial.root)
         assert report.damaged == []
         shutil.rmtree(trial.root)
+    # A lease that can't be told to other hosts stops nobody: pruning must work on a full disk.
+    assert raised >= total - (name == "fsync")
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "index.faiss"])
