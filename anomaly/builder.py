@@ -17,6 +17,7 @@ from typing import Any
 from anomaly.config import BuildConfig, build_config
 from anomaly.contamination import Contamination
 from anomaly.profile import ProfileStep
+from anomaly.regression import Regression
 from anomaly.sharpness import SharpnessStep
 from embeddings.embedder import Embedder, Known, open_embedder
 from embeddings.recall import recall
@@ -252,7 +253,7 @@ def _build(
             EmbeddingDescriber(catalog, embedder, threads=settings.threads),
             config=settings.content(),
             steps=(profile, SharpnessStep()) if steps is None else steps,
-            gates=_gates(settings) if gates is None else gates,
+            gates=_gates(settings, embedder) if gates is None else gates,
             full=full,
             workers=settings.workers,
             progress=lambda done, total: progress("embed", done, total),
@@ -267,6 +268,9 @@ def _build(
     return report
 
 
-def _gates(settings: BuildConfig) -> tuple[Gate, ...]:
-    contamination = Contamination(most=settings.most_contaminated)
-    return (*default_gates(most_lost=settings.most_lost), contamination)
+def _gates(settings: BuildConfig, embedder: Embedder) -> tuple[Gate, ...]:
+    return (
+        *default_gates(most_lost=settings.most_lost),
+        Contamination(most=settings.most_contaminated),
+        Regression(embedder, most=settings.most_worse),
+    )

@@ -18,7 +18,7 @@ from anomaly.builder import (
     published_settings,
     rebuild,
 )
-from anomaly.cli_audit import audit_command
+from anomaly.cli_audit import audit_command, freeze_command
 from anomaly.cli_gallery import (
     diff_command,
     prune_command,
@@ -286,6 +286,7 @@ app.command("rollback")(rollback_command)
 app.command("diff")(diff_command)
 app.command("prune")(prune_command)
 app.command("audit")(audit_command)
+app.command("freeze")(freeze_command)
 app.command("inspect")(inspect_command)
 app.command("confirm")(confirm_command)
 app.command("demo")(demo_command)

@@ -1,7 +1,9 @@
-"""`amiss audit`: which references are bad, and away with them if so asked."""
+"""`amiss audit`: which references are bad, and away with them if so asked. `amiss freeze`: the
+pictures that no build may get worse at."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +52,29 @@ def audit_command(
         )
     _emit(audit, withheld) if json else _show(audit, withheld, gallery, out)
     raise typer.Exit(output.GATE_FAILED if audit.findings else output.DONE)
+
+
+def freeze_command(
+    source: Annotated[Path, typer.Argument(help="Holds ok/PRODUCT/ and damaged/PRODUCT/.")],
+    gallery: GalleryArgument,
+    by: ByOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Freeze pictures with known answers; a build that gets worse at them is not published."""
+    from anomaly.regression import freeze
+
+    frozen = freeze(source, gallery, by=by)
+    damaged = sum(case.damaged for case in frozen.cases)
+    if json:
+        output.emit({
+            "schema": "amiss.freeze/1", "pictures": len(frozen.cases), "damaged": damaged,
+            "problems": [asdict(problem) for problem in frozen.problems],
+        })  # fmt: skip
+    else:
+        text = f"{len(frozen.cases)} pictures frozen, {damaged} of them damaged"
+        output.out.print(text, markup=False)
+        output.show_problems(frozen.problems, what="not frozen")
+    raise typer.Exit(output.IMAGE_ERRORS if frozen.problems else output.DONE)
 
 
 def _emit(audit: Any, withheld: list[Any]) -> None:

@@ -21,6 +21,9 @@ DEFAULT_BUDGET = 0.01
 MAX_CONTAMINATED = 0.1
 """Share of a build's references that may look bad to its gate."""
 
+MAX_WORSE = 0.02
+"""Share of the frozen regression set that a build may answer wrongly where its parent did not."""
+
 
 class BuildConfig(BaseModel):
     """How a gallery is built. `content` shapes what is stored; the rest only how fast."""
@@ -34,6 +37,7 @@ class BuildConfig(BaseModel):
     workers: int = Field(1, ge=1, le=256)
     most_lost: float = Field(MAX_LOST, ge=0, le=1)
     most_contaminated: float = Field(MAX_CONTAMINATED, ge=0, le=1)
+    most_worse: float = Field(MAX_WORSE, ge=0, le=1)
 
     def content(self) -> dict[str, Any]:
         """The settings that a build records and the next one takes over."""

@@ -60,6 +60,7 @@ def check(path: str | Path) -> CheckReport:
     _shards(root, readable, report)
     if catalog is not None:
         _originals(catalog, report)
+    _frozen(root, report)
     _current(root, catalog, report)
     return report
 
@@ -158,6 +159,25 @@ def _originals(catalog: Catalog, report: CheckReport) -> None:
     folder = catalog.folder / "originals"
     present = (p for p in folder.glob("*/*") if p.name not in named) if folder.is_dir() else ()
     report.orphans += sorted(str(p) for p in present)
+
+
+def _frozen(root: Path, report: CheckReport) -> None:
+    """Pictures that builds are held to: each is named by its own sha256."""
+    head = root / "regression" / "set.json"
+    if head.is_file():
+        report.files += 1
+        try:
+            durable.read_sealed(head, what="regression set")
+        except GalleryError as error:
+            report.damaged.append(Finding(str(head), str(error)))
+    folder = root / "regression" / "pictures"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        report.files += 1
+        if durable.is_partial(path):
+            report.orphans.append(str(path))
+        elif durable.file_digest(path) != path.name:
+            message = "the picture is not what was frozen (sha256 differs)"
+            report.damaged.append(Finding(str(path), message))
 
 
 def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
