@@ -92,15 +92,20 @@ def import_source(
     root: str | Path,
     *,
     product_id: str | None = None,
+    why: str = "import",
+    by: str | None = None,
     threads: int = 2,
     progress: Progress = _quiet,
 ) -> ImportReport:
-    """Add references to the catalog at `root`, which is made if it is absent; builds nothing."""
+    """Add references to the catalog at `root`, which is made if it is absent; builds nothing.
+
+    `why` and `by` (default: the user) go into the journal.
+    """
     place, found = Path(root), _read(source, product_id)
     if not (place / "catalog" / "catalog.json").exists():
         with contextlib.suppress(GalleryExists):  # another made it in between
             create_catalog(place)
-    return _import(place, found, threads, progress)
+    return _import(place, found, threads, progress, why=why, by=by)
 
 
 def rebuild(
@@ -224,11 +229,20 @@ def _read(source: str | Path, product_id: str | None) -> Source:
     return found
 
 
-def _import(root: Path, source: Source, threads: int, progress: Progress) -> ImportReport:
+def _import(
+    root: Path,
+    source: Source,
+    threads: int,
+    progress: Progress,
+    *,
+    why: str = "import",
+    by: str | None = None,
+) -> ImportReport:
     total = len(source.rows)
     report = open_catalog(root).import_rows(
-        source.rows, threads=threads, progress=lambda done: progress("import", done, total)
-    )
+        source.rows, why=why, by=by, threads=threads,
+        progress=lambda done: progress("import", done, total),
+    )  # fmt: skip
     report.problems[:0] = source.problems
     report.notes[:0] = source.notes
     report.ignored = source.ignored

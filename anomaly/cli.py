@@ -14,7 +14,6 @@ from anomaly.builder import (
     build_gallery,
     embedder_for,
     foresee,
-    import_source,
     published_settings,
     rebuild,
 )
@@ -30,7 +29,7 @@ from anomaly.cli_gallery import (
     rollback_command,
 )
 from anomaly.cli_inspect import confirm_command, demo_command, inspect_command
-from anomaly.cli_update import add_command, update_command
+from anomaly.cli_update import add_command, import_command, show_import, update_command
 from anomaly.config import BuildConfig, build_config
 from anomaly.errors import AnomalyError
 from anomaly.joblog import JobLog, failure, summary
@@ -95,32 +94,11 @@ def build_command(
         made = build_gallery(source, gallery, config=settings, product_id=product, progress=bar)
     if json:
         code = _code(made.built, made.imported)
-        output.emit({**summary(made.built, exit_code=code), "import": _imported(made.imported)})
+        output.emit({**summary(made.built, exit_code=code), "import": asdict(made.imported)})
     else:
         show_import(made.imported, gallery)
         _show_build(made.built, gallery)
     raise typer.Exit(_code(made.built, made.imported))
-
-
-@app.command("import")
-def import_command(
-    source: SourceArgument,
-    gallery: GalleryArgument,
-    product: ProductOption = None,
-    threads: ThreadsOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Add references to the catalog; `update` or `rebuild` makes them serve. May be run again."""
-    settings = build_config(given={"threads": threads})
-    with output.progress_bar() as bar:
-        report = import_source(
-            source, gallery, product_id=product, threads=settings.threads, progress=bar
-        )
-    if json:
-        output.emit({"schema": "amiss.import/1", **_imported(report)})
-    else:
-        show_import(report, gallery)
-    raise typer.Exit(_code(None, report))
 
 
 @app.command("rebuild")
@@ -275,6 +253,7 @@ def doctor_command(
     raise typer.Exit(output.UNREADABLE if broken else output.DONE)
 
 
+app.command("import")(import_command)
 app.command("add")(add_command)
 app.command("update")(update_command)
 app.command("replace")(replace_command)
@@ -326,24 +305,10 @@ def _serves(row: dict[str, Any]) -> str:
     return "yes" if row["current"] else ""
 
 
-def _imported(report: ImportReport) -> dict[str, Any]:
-    return asdict(report)
-
-
 def _code(built: BuildReport | None, imported: ImportReport | None) -> int:
     if imported is not None and imported.problems:
         return output.IMAGE_ERRORS
     return output.DONE if built is None or built.passed else output.GATE_FAILED
-
-
-def show_import(report: ImportReport, root: Path) -> None:
-    output.show_problems(report.problems, what="not imported")
-    output.show_problems(report.notes, what="note")
-    parts = [f"{report.added} references added"]
-    parts += [f"{report.duplicates} there already"] if report.duplicates else []
-    parts += [f"{report.ignored} other files ignored"] if report.ignored else []
-    parts += [f"{len(report.problems)} not imported"] if report.problems else []
-    output.out.print(f"{root}: " + ", ".join(parts), markup=False)
 
 
 def _show_build(report: BuildReport, root: Path) -> None:

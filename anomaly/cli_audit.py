@@ -11,7 +11,7 @@ import typer
 
 from anomaly import output
 from anomaly.accusation import ACCUSED
-from anomaly.cli_gallery import ByOption, GalleryArgument, JsonOption
+from anomaly.cli_update import ByOption, GalleryArgument, JsonOption
 from anomaly.suspects import DEFAULT_RARITY
 from embeddings.images import printable
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from anomaly import output
-from anomaly.cli_update import finish
+from anomaly.cli_update import ByOption, WhyOption, finish
 from anomaly.update import serve_deed
 from embeddings.images import printable
 from gallery.catalog import CatalogRow, open_catalog
@@ -25,8 +25,6 @@ ReferencesArgument = Annotated[
     list[str] | None,
     typer.Argument(help="Reference IDs or their first 8 digits, or file names. Default: all."),
 ]
-WhyOption = Annotated[str, typer.Option("--why", help="Kept in the journal.")]
-ByOption = Annotated[str | None, typer.Option("--by", help="Who decided. Default: you.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
 
 

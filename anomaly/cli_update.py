@@ -1,4 +1,4 @@
-"""The verbs that make changes serve at once: add, update; remove, quarantine, release."""
+"""The verbs that take references in and make changes serve at once: import, add, update."""
 
 from __future__ import annotations
 
@@ -26,7 +26,42 @@ ProductOption = Annotated[
     typer.Option("--product", help="ID of the one product whose pictures SOURCE holds."),
 ]
 ThreadsOption = Annotated[int | None, typer.Option(help="Pictures at a time. Default: all cores.")]
+WhyOption = Annotated[str, typer.Option("--why", help="Kept in the journal.")]
+ByOption = Annotated[str | None, typer.Option("--by", help="Who decided. Default: you.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
+
+
+def import_command(
+    source: SourceArgument,
+    gallery: GalleryArgument,
+    product: ProductOption = None,
+    threads: ThreadsOption = None,
+    why: WhyOption = "import",
+    by: ByOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add references to the catalog; `update` or `rebuild` makes them serve. May be run again."""
+    settings = build_config(given={"threads": threads})
+    with output.progress_bar() as bar:
+        report = import_source(
+            source, gallery, product_id=product, why=why, by=by, threads=settings.threads,
+            progress=bar,
+        )  # fmt: skip
+    if json:
+        output.emit({"schema": "amiss.import/1", **asdict(report)})
+    else:
+        show_import(report, gallery)
+    raise typer.Exit(output.IMAGE_ERRORS if report.problems else output.DONE)
+
+
+def show_import(report: ImportReport, root: Path) -> None:
+    output.show_problems(report.problems, what="not imported")
+    output.show_problems(report.notes, what="note")
+    parts = [f"{report.added} references added"]
+    parts += [f"{report.duplicates} there already"] if report.duplicates else []
+    parts += [f"{report.ignored} other files ignored"] if report.ignored else []
+    parts += [f"{len(report.problems)} not imported"] if report.problems else []
+    output.out.print(f"{root}: " + ", ".join(parts), markup=False)
 
 
 def update_command(
@@ -52,16 +87,17 @@ def add_command(
     gallery: GalleryArgument,
     product: ProductOption = None,
     threads: ThreadsOption = None,
+    why: WhyOption = "add",
+    by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
     """Add references to the catalog and serve them at once: import + update."""
-    from anomaly.cli import show_import
-
     settings = build_config(given={"threads": threads})
     with output.progress_bar() as bar:
         imported = import_source(
-            source, gallery, product_id=product, threads=settings.threads, progress=bar
-        )
+            source, gallery, product_id=product, why=why, by=by, threads=settings.threads,
+            progress=bar,
+        )  # fmt: skip
         if not json:
             show_import(imported, gallery)
         finish(

@@ -171,7 +171,11 @@ def test_removing_a_product_does_not_import_torch(root: Path) -> None:
 def test_the_next_rebuild_folds_a_delta_in_without_embedding(
     root: Path, more: Any, amiss: Amiss
 ) -> None:
-    amiss("add", more(**{"product-00": [50], "newcomer": [60]}), root)
+    words = ("--why", "new season", "--by", "mia")
+    amiss("add", more(**{"product-00": [50], "newcomer": [60]}), root, *words)
+    last = (root / "catalog" / "journal.jsonl").read_text("utf-8").splitlines()[-1]
+    assert '"by": "mia"' in last
+    assert '"why": "new season"' in last
     with Gallery.open(root) as gallery:
         served = gallery.content_digest
     foreseen = json.loads(amiss("rebuild", root, "--dry-run", "--json")[1])
