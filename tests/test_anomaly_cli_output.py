@@ -80,12 +80,23 @@ def test_names_that_would_steer_the_terminal_are_shown_as_escapes(
         assert "\\x1b[2J" in said
 
 
+# Each picture takes long enough for somebody on a busy machine to interrupt the import.
+SLOWLY = """
+import time
+from anomaly.cli import main
+from gallery import catalog
+take_in = catalog.take_in
+catalog.take_in = lambda *words, **named: (time.sleep(0.05), take_in(*words, **named))[1]
+main()
+"""
+
+
 def test_an_interrupted_import_says_so_in_one_line_and_the_next_one_completes(
     tmp_path: Path, write_pictures: Callable[..., Path]
 ) -> None:
     source = write_pictures(tmp_path / "source", products=200, references=2)
     root = tmp_path / "gallery"
-    command = [*COMMAND, "import", str(source), str(root), "--threads", "1"]
+    command = [sys.executable, "-c", SLOWLY, "import", str(source), str(root), "--threads", "1"]
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
