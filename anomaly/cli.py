@@ -311,15 +311,18 @@ def _code(built: BuildReport | None, imported: ImportReport | None) -> int:
     return output.DONE if built is None or built.passed else output.GATE_FAILED
 
 
+def _figure(value: float | None) -> str:
+    return "no figure" if value is None else f"{value:.3g}"
+
+
 def _show_build(report: BuildReport, root: Path) -> None:
     if report.unchanged:
         output.out.print(f"{root}: nothing changed, {report.build_id} keeps serving", markup=False)
         return
     for gate in report.gates:
         if not gate.passed:
-            text = (
-                f"gate {gate.name} failed: {gate.figure} (allowed {gate.allowed}); {gate.message}"
-            )
+            text = f"gate {gate.name} failed: {_figure(gate.figure)} (allowed {gate.allowed})"
+            text += f"; {gate.message}"
             output.err.print(text, style="red", markup=False)
     if report.tally.mended:
         text = f"{report.tally.mended} references embedded anew: damaged in {report.parent}"

@@ -22,7 +22,7 @@ def audit_command(
     gallery: GalleryArgument,
     products: Annotated[list[str] | None, typer.Argument(help="Product IDs. Default: all.")] = None,
     quarantine: Annotated[
-        bool, typer.Option("--quarantine", help="Withhold what is found from builds.")
+        bool, typer.Option("--quarantine", help="Withhold what is found from service and builds.")
     ] = False,
     kinds: Annotated[
         str, typer.Option(help="What --quarantine withholds; never copies and variants unasked.")
@@ -38,6 +38,7 @@ def audit_command(
     """Hold every reference against its siblings; exit code 1 if anything is found."""
     from anomaly.audit import audit_gallery, checked_kinds, quarantine_found
     from anomaly.audit_report import write_audit_report
+    from anomaly.update import update_gallery
 
     policy = checked_kinds(kinds.split(","))
     with output.progress_bar() as bar:
@@ -46,11 +47,13 @@ def audit_command(
             progress=lambda done, total: bar("audit", done, total),
         )  # fmt: skip
     withheld = quarantine_found(gallery, audit, kinds=policy, by=by) if quarantine else []
+    if withheld:
+        update_gallery(gallery, withdrawals=True)
     if out is not None:
         write_audit_report(
             out / _REPORT, audit, title=f"Audit of {gallery.resolve().name}", withheld=withheld
         )
-    _emit(audit, withheld) if json else _show(audit, withheld, gallery, out)
+    _emit(audit, withheld) if json else _show(audit, withheld, out)
     raise typer.Exit(output.GATE_FAILED if audit.findings else output.DONE)
 
 
@@ -60,7 +63,10 @@ def freeze_command(
     by: ByOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Freeze pictures with known answers; a build that gets worse at them is not published."""
+    """Freeze pictures with known answers, in place of those frozen before.
+
+    A build that gets worse at them is not published.
+    """
     from anomaly.regression import freeze
 
     frozen = freeze(source, gallery, by=by)
@@ -93,7 +99,7 @@ def _emit(audit: Any, withheld: list[Any]) -> None:
     })  # fmt: skip
 
 
-def _show(audit: Any, withheld: list[Any], gallery: Path, out: Path | None) -> None:
+def _show(audit: Any, withheld: list[Any], out: Path | None) -> None:
     if audit.findings:
         header = ("product", "reference", "what", "figure", "why")
         cells = [
@@ -107,6 +113,4 @@ def _show(audit: Any, withheld: list[Any], gallery: Path, out: Path | None) -> N
     parts += [f"look at {out / _REPORT}"] if out is not None else []
     output.out.print("; ".join(parts), markup=False)
     if withheld:
-        output.out.print(
-            f"{len(withheld)} quarantined; `amiss rebuild {gallery}` makes it so", markup=False
-        )
+        output.out.print(f"{len(withheld)} quarantined, no longer served", markup=False)

@@ -16,6 +16,7 @@ from embeddings.images import printable
 from gallery.catalog import CatalogRow, open_catalog
 from gallery.history import BuildDiff, diff_builds, prune, rollback
 from gallery.publish import Current, publish
+from gallery.reader import Gallery
 from gallery.sources import SourceRow
 
 GalleryArgument = Annotated[Path, typer.Argument(help="The gallery's folder.")]
@@ -94,6 +95,7 @@ def publish_command(
 ) -> None:
     """Make a build that passed its gates serve."""
     _show_current(publish(gallery, build), gallery, json)
+    _warn_of_withdrawn(gallery)
 
 
 def rollback_command(
@@ -106,6 +108,7 @@ def rollback_command(
     So withdraw what was wrong, too; `update --withdrawals` lets go of what was withdrawn since.
     """
     _show_current(rollback(gallery, to), gallery, json)
+    _warn_of_withdrawn(gallery)
 
 
 def diff_command(
@@ -172,6 +175,19 @@ def _show_current(current: Current, gallery: Path, json: bool) -> None:
         output.emit({"schema": "amiss.current/1", **asdict(current)})
     else:
         output.out.print(f"{gallery}: {current.build} serves", markup=False)
+
+
+def _warn_of_withdrawn(root: Path) -> None:
+    """Say on stderr what serves although the catalog has withdrawn it."""
+    with Gallery.open(root) as gallery:
+        kept = {row.key for row in open_catalog(root).rows()}
+        count = len(set(gallery.keys().tolist()) - kept)
+    if count:
+        text = (
+            f"{count} references serve again that were withdrawn since; "
+            f"`amiss update {root} --withdrawals` lets go of them"
+        )
+        output.err.print(text, style="yellow", markup=False)
 
 
 def _show_diff(found: BuildDiff) -> None:

@@ -13,7 +13,7 @@ from anomaly import output
 from anomaly.builder import import_source
 from anomaly.config import build_config
 from anomaly.update import update_gallery
-from gallery.catalog import ImportReport
+from gallery.catalog import ImportReport, open_catalog
 from gallery.delta import DeltaReport
 from gallery.errors import GalleryError
 
@@ -93,6 +93,7 @@ def add_command(
 ) -> None:
     """Add references to the catalog and serve them at once: import + update."""
     settings = build_config(given={"threads": threads})
+    open_catalog(gallery)  # a mistyped name must not make a gallery
     with output.progress_bar() as bar:
         imported = import_source(
             source, gallery, product_id=product, why=why, by=by, threads=settings.threads,
@@ -123,7 +124,8 @@ def finish(
         report = serve()
     except GalleryError as error:
         if row is None:
-            output.err.print(f"in the catalog, but not served: {error}", style="red", markup=False)
+            text = f"in the catalog, but not served: {error}; the next rebuild takes it in"
+            output.err.print(text, style="red", markup=False)
         else:
             message = {"code": error.code, "message": str(error)}
             output.emit({**row, "update": None, "error": message})

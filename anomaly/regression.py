@@ -25,7 +25,7 @@ from gallery.errors import DamagedGallery, SourceError
 from gallery.gates import Candidate, GateResult
 from gallery.journal import user_name
 from gallery.reader import Gallery
-from gallery.sources import Problem, read_source
+from gallery.sources import Problem, SourceRow, read_source
 
 KINDS = ("ok", "damaged")
 _NAMED = 10
@@ -52,10 +52,11 @@ class Frozen:
 def freeze(source: str | Path, root: str | Path, *, by: str | None = None) -> Frozen:
     """Make the pictures in `source`/ok and `source`/damaged, a folder per product in each, the set.
 
-    Raises `SourceError` if neither folder holds a picture that can be read; then the set that
-    is there stays.
+    It takes the place of the set that is there. Raises `SourceError` if neither folder holds a
+    picture of a product of the catalog that can be read; then that set stays.
     """
     place, folder = Path(source), open_catalog(Path(root)).root / "regression"
+    products = {row.product_id for row in open_catalog(Path(root)).rows()}
     cases: dict[str, Case] = {}
     problems: list[Problem] = []
     for kind in KINDS:
@@ -64,16 +65,11 @@ def freeze(source: str | Path, root: str | Path, *, by: str | None = None) -> Fr
         found = read_source(place / kind)
         problems += found.problems
         for row in found.rows:
-            try:
-                data = read_bytes(row.image)
-                read_image(data)
-            except EmbeddingsError as error:
-                problems.append(Problem(printable(row.image), error.code, str(error)))
-                continue
-            digest = hashlib.sha256(data).hexdigest()
-            durable.write_file(folder / "pictures" / digest, data)
-            case = Case(row.product_id, digest, kind == "damaged", printable(row.image.name))
-            cases[f"{digest} {row.product_id}"] = case
+            case = _taken(row, folder, products, damaged=kind == "damaged")
+            if isinstance(case, Problem):
+                problems.append(case)
+            else:
+                cases[f"{case.picture} {case.product_id}"] = case
     if not cases:
         raise SourceError(
             f"{place}: no pictures to freeze; expected {place}/ok/PRODUCT/*.jpg and "
@@ -86,6 +82,21 @@ def freeze(source: str | Path, root: str | Path, *, by: str | None = None) -> Fr
         {"frozen": now, "by": by or user_name(), "cases": [asdict(case) for case in kept]},
     )
     return Frozen(kept, tuple(problems))
+
+
+def _taken(row: SourceRow, folder: Path, products: set[str], *, damaged: bool) -> Case | Problem:
+    """The case of a row, its picture stored; or why there is none."""
+    where = printable(row.image)
+    if row.product_id not in products:
+        return Problem(where, "unknown_product", f"the catalog has no product {row.product_id!r}")
+    try:
+        data = read_bytes(row.image)
+        read_image(data)
+    except EmbeddingsError as error:
+        return Problem(where, error.code, str(error))
+    digest = hashlib.sha256(data).hexdigest()
+    durable.write_file(folder / "pictures" / digest, data)
+    return Case(row.product_id, digest, damaged, printable(row.image.name))
 
 
 def frozen_cases(root: Path) -> tuple[Case, ...]:

@@ -177,6 +177,8 @@ class CountDelta:
             f"{old.products} -> {new.products} products, "
             f"{old.references} -> {new.references} references"
         )
+        if lost > self._most:
+            message += "; if that is meant, `amiss rebuild --approve`"
         return GateResult(self.name, lost <= self._most, lost, allowed, message)
 
 

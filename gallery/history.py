@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gallery import durable
-from gallery.errors import DamagedGallery, UnknownBuild
+from gallery.errors import DamagedGallery, NotAGallery, UnknownBuild
 from gallery.layer import list_deltas, read_delta
 from gallery.manifest import Manifest
 from gallery.publish import Current, failed_gates, list_builds, publish, read_current
@@ -95,6 +95,8 @@ def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     """
     if keep < 1:
         raise ValueError(f"keep {keep}; expected at least 1 build")
+    if not (root / "builds").is_dir():
+        raise NotAGallery(f"{root}: not a gallery, or nothing was ever built in it")
     with durable.writer_lock(root / "builds"):
         for name in () if dry_run else ("builds", "delta", "shards"):
             durable.remove_partials(root / name)

@@ -77,8 +77,9 @@ def test_going_back_and_forth_and_letting_go(amiss: Callable[..., Run], root: Pa
     amiss("remove", root, "product-03", "02.png")
     amiss("rebuild", root)
     second = read_current(root).build
-    code, out, _ = amiss("rollback", root)
+    code, out, err = amiss("rollback", root)
     assert (code, first in out, read_current(root).build) == (0, True, first)
+    assert "1 references serve again that were withdrawn since" in err
     code, _, err = amiss("rollback", root)
     assert code == 2
     assert "no build before" in err
@@ -88,6 +89,11 @@ def test_going_back_and_forth_and_letting_go(amiss: Callable[..., Run], root: Pa
     _, out, _ = amiss("prune", root, "--keep", "1", "--json")
     assert json.loads(out)["builds"] == [first]
     assert amiss("check", root)[0] == 0
+    code, _, err = amiss("prune", root.parent / "nowhere", "--keep", "1")
+    assert (code, "not a gallery" in err) == (3, True)
+    assert not (root.parent / "nowhere").exists()
+    assert amiss("add", root.parent, root.parent / "nowhere")[0] == 3
+    assert not (root.parent / "nowhere").exists()
 
 
 @pytest.mark.parametrize(
