@@ -97,9 +97,11 @@ def test_an_interrupted_import_says_so_in_one_line_and_the_next_one_completes(
     source = write_pictures(tmp_path / "source", products=200, references=2)
     root = tmp_path / "gallery"
     command = [sys.executable, "-c", SLOWLY, "import", str(source), str(root), "--threads", "1"]
+    # Tests that run in the background of a shell inherit an ignored SIGINT.
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     while process.poll() is None and not any(root.glob("catalog/originals/*/*")):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
