@@ -12,23 +12,24 @@ the product.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.outline import Outline, compare_outlines, draw_outline
+from anomaly.detail import compare_details
+from anomaly.outline import compare_outlines, draw_outline
 from anomaly.results import Channel, Comparison, Pairing, View
 from embeddings.foreground import Foreground
-from embeddings.images import Mask
+from embeddings.images import Mask, Pixels
 from embeddings.metric import Metric
 from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 4
+COMPARE_VERSION = 5
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
@@ -45,13 +46,16 @@ def compare(
     *,
     foreground: Foreground,
     metric: Metric | None = None,
+    look: Callable[[], Pixels] | None = None,
 ) -> Comparison:
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
 
-    `foreground` is the query's, in the picture as given. `product`, `missing`, `surroundings`
-    and `outline` need an aligned reference, `anywhere` and `absent` don't. `absent` is not measured
-    under glare: what it hides is not gone.
+    `foreground` is the query's, in the picture as given; `look` gives the (h, w, 3) picture that
+    the view was embedded from. `product`, `missing`, `surroundings`, `outline` and `detail` need an
+    aligned reference (`detail` also `look`); `anywhere`, `around` (the same beside the product,
+    where a trusted foreground tells) and `absent` don't. `absent` is not measured under glare: what
+    it hides is not gone.
     """
     query = view.patches.dense(metric)
     dense = [reference.patches.dense(metric) for reference in references]
@@ -59,11 +63,8 @@ def compare(
     found = [_everywhere(query, p, d, view) for p, d in zip(products, dense, strict=True)]
     unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
     absent = min(f.absent for f in found) if not view.glare else float("nan")
-    share = float(view.measured.mean())
-    anywhere = (
-        Channel("anywhere", unexplained, top_mean(unexplained), share),
-        Channel("absent", None, absent, 1.0),
-    )
+    own = _own_product(view, foreground)
+    anywhere = (*_by_content(unexplained, own), Channel("absent", None, absent, 1.0))
     usable = [
         _Aligned(reference, grid, product, pairings[reference.reference_id])
         for reference, grid, product in zip(references, dense, products, strict=True)
@@ -77,20 +78,48 @@ def compare(
     )
     sound = [p for name, p in placed.items() if name not in refuted]
     if not sound:
-        return Comparison((), anywhere, _own_product(view, foreground), 0.0, refuted)
+        return Comparison((), anywhere, own, 0.0, refuted)
     pairs = [(o.reference, o.pairing) for o in usable if o.reference.reference_id not in refuted]
-    outline = compare_outlines(foreground, pairs, picture_size=view.picture_size)
     comparison = _with_places(anywhere, unexplained, sound, view, refuted)
+    finer = [*_outline_channel(foreground, pairs, view), *_detail_channel(look, pairs, view)]
+    return replace(comparison, placed=(*comparison.placed, *finer))
+
+
+def _by_content(unexplained: Floats, product: Mask) -> list[Channel]:
+    """What no reference explains wherever it lies: on the product and its rim, and beside it."""
+    ring = _grown(product)
+    beside = np.where(ring, np.nan, unexplained)
+    parts = {"anywhere": np.where(ring, unexplained, np.nan)}
+    if np.isfinite(beside).any():
+        parts["around"] = beside
+    share = float(np.isfinite(unexplained).mean())
+    return [Channel(name, part, top_mean(part), share) for name, part in parts.items()]
+
+
+def _grown(product: Mask) -> Mask:
+    return np.asarray(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+
+
+def _detail_channel(
+    look: Callable[[], Pixels] | None, pairs: Sequence[tuple[Reference, Pairing]], view: View
+) -> list[Channel]:
+    details = compare_details(look(), view, pairs) if look is not None else None
+    if details is None:
+        return []
+    # Roots, because what is usual varies in proportion to its size from product to product.
+    excess = np.sqrt(details.excess)
+    return [Channel("detail", excess, top_mean(excess), details.share)]
+
+
+def _outline_channel(
+    foreground: Foreground, pairs: Sequence[tuple[Reference, Pairing]], view: View
+) -> list[Channel]:
+    outline = compare_outlines(foreground, pairs, picture_size=view.picture_size)
     if outline is None:
-        return comparison
-    return replace(comparison, placed=(*comparison.placed, _outline_channel(outline, view)))
-
-
-def _outline_channel(outline: Outline, view: View) -> Channel:
+        return []
     cells = view.patches.cells_of(transform(view.matrix, outline.points_xy))
-    return Channel(
-        "outline", draw_outline(outline, cells, view.patches.shape), outline.score, outline.share
-    )
+    drawn = draw_outline(outline, cells, view.patches.shape)
+    return [Channel("outline", drawn, outline.score, outline.share)]
 
 
 def top_mean(values: Floats, *, share: float = 0.01) -> float:
@@ -125,9 +154,9 @@ def _everywhere(query: Floats, product: Mask, grid: Floats, view: View) -> _Ever
 def _kept(product: Mask) -> Mask:
     """Cells of a reference that are searched: its product, what touches it, and of the rest, which
     repeats itself, every second row and column. A third of the time where the product is small."""
-    kept = cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    kept = _grown(product)
     kept[::2, ::2] = True
-    return np.asarray(kept)
+    return kept
 
 
 def _nearest(some: Floats, others: Floats) -> tuple[Floats, Floats]:
@@ -309,7 +338,7 @@ def _with_places(
 ) -> Comparison:
     near = _least(np.stack([p.forward for p in found]))
     product = np.any([p.on for p in found], axis=0)
-    ring = np.asarray(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    ring = _grown(product)
     # Where no aligned reference speaks, the global answer stands for both.
     both = unexplained + np.where(np.isfinite(near), near, unexplained)
     inner = np.where(ring, both, np.nan)

@@ -11,10 +11,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
 
 from anomaly.align import ALIGN_VERSION, align
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.compare import COMPARE_VERSION, compare
+from anomaly.glare import GLARE_VERSION, without_core, without_glare
+from anomaly.looks import look_of
 from anomaly.results import (
     Alignment,
     Calibrated,
@@ -27,15 +32,7 @@ from anomaly.results import (
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
-from anomaly.view import (
-    VIEW_VERSION,
-    as_it_is,
-    bright_in,
-    comparable,
-    turned,
-    wants_turning,
-    without_glare,
-)
+from anomaly.view import VIEW_VERSION, as_it_is, comparable, turned, wants_turning
 from embeddings.embedder import Embedder, Embedding
 from embeddings.fingerprint import ScoringFingerprint
 from embeddings.foreground import FOREGROUND_VERSION, Foreground
@@ -49,6 +46,7 @@ SCORING = ScoringFingerprint.of(
         "align": ALIGN_VERSION,
         "compare": COMPARE_VERSION,
         "foreground": FOREGROUND_VERSION,
+        "glare": GLARE_VERSION,
         "metric": METRIC_VERSION,
         "score": SCORE_VERSION,
         "view": VIEW_VERSION,
@@ -68,6 +66,7 @@ class Query:
     pixels: gives the (H, W, 3) uint8 RGB picture; asked only when it must be embedded.
     keypoints: gives its local features; asked only when it must be aligned.
     clipped: gives the pixels that are clipped (`clipped_pixels`); None: there are none.
+    small: gives the picture at the size of `embedding`, where that is at hand.
     """
 
     pixels: Callable[[], Pixels]
@@ -75,6 +74,7 @@ class Query:
     keypoints: Callable[[], Keypoints]
     embedding: Embedding | None = None
     clipped: Callable[[], Mask] | None = None
+    small: Callable[[], Pixels] | None = None
 
 
 @dataclass
@@ -132,13 +132,19 @@ def examine(
         else:
             view = as_it_is(query.embedding or _embed(query, embedder))
     usable = _usable(alignment, view)
+    look = cache(lambda: _look(query, view))
     with timed("glare"):
-        view = _without_glare(query, view, references, usable)
+        seen = _without_glare(query, view, references, usable, look)
     with timed("compare"):
         comparison = compare(
-            view, references, usable, foreground=query.foreground, metric=embedder.metric
+            seen,
+            references,
+            usable,
+            foreground=query.foreground,
+            metric=embedder.metric,
+            look=look,
         )
-    return Evidence(tuple(r.reference_id for r in references), alignment, view, comparison)
+    return Evidence(tuple(r.reference_id for r in references), alignment, seen, comparison)
 
 
 def judge(
@@ -177,8 +183,18 @@ def _embed(query: Query, embedder: Embedder) -> Embedding:
     return embedding
 
 
+def _look(query: Query, view: View) -> Pixels:
+    if query.small is not None and np.array_equal(view.matrix, np.eye(3)):
+        return query.small()
+    return look_of(query.pixels(), view)
+
+
 def _without_glare(
-    query: Query, view: View, references: Sequence[Reference], pairings: Mapping[str, Pairing]
+    query: Query,
+    view: View,
+    references: Sequence[Reference],
+    pairings: Mapping[str, Pairing],
+    look: Callable[[], Pixels],
 ) -> View:
     exposures = [reference.exposure for reference in references]
     if query.clipped is None or max(e.clipped for e in exposures) > _USUALLY_CLIPPED:
@@ -186,11 +202,12 @@ def _without_glare(
     clipped = query.clipped()
     if not clipped.any():
         return view
-    aligned = [r for r in references if r.reference_id in pairings]
-    if not aligned and max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
+    aligned = [(r, pairings[r.reference_id]) for r in references if r.reference_id in pairings]
+    if aligned:
+        return without_glare(view, look(), aligned)
+    if max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
         return view
-    bright = (bright_in(view, r, pairings[r.reference_id]) for r in aligned)
-    return without_glare(view, clipped, unless=bright)
+    return without_core(view, clipped)
 
 
 def _usable(alignment: Alignment | None, view: View) -> dict[str, Pairing]:

@@ -28,10 +28,13 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 1
+PROFILE_VERSION = 2
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
+# What lies beside the product changes from day to day beyond what a few pictures show, most where
+# no alignment tells where that begins: spreads count for so many times themselves.
+_LOOSE = {"surroundings": 2.0, "absent": 2.0, "around": 4.0}
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 
@@ -83,7 +86,11 @@ class Profile:
         """What each channel says of pristine pictures."""
         raw = self.raw(without=without)
         fitted = {n: fit_null(raw.get(n, []), priors.get(n)) for n in {*raw, *priors}}
-        return {name: null for name, null in sorted(fitted.items()) if null is not None}
+        return {
+            name: replace(null, spread=null.spread * _LOOSE.get(name, 1.0))
+            for name, null in sorted(fitted.items())
+            if null is not None
+        }
 
     def null_scores(self, priors: Mapping[str, Prior], *, kind: EvidenceKind) -> Floats:
         """The references' own scores, each under nulls that it had no part in."""
@@ -167,7 +174,13 @@ def as_query(reference: Reference, picture: Callable[[str], bytes]) -> Query:
         lambda: reference.keypoints,
         Embedding(reference.vector, reference.patches),
         clipped=(lambda: clipped_pixels(pixels())) if reference.exposure.clipped else None,
+        small=_small(reference),
     )
+
+
+def _small(reference: Reference) -> Callable[[], Pixels] | None:
+    thumbnail = reference.thumbnail
+    return None if thumbnail is None else lambda: thumbnail
 
 
 def _full_size(reference: Reference) -> Foreground:

@@ -20,10 +20,10 @@ from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 2
+SCORE_VERSION = 3
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
-_NORM = 4
+_NORM = 2
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
@@ -82,10 +82,9 @@ def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
 
 
 def combine(scores: Iterable[float]) -> float:
-    """One score of several: the 4-norm of what lies above pristine, or the highest if nothing does.
+    """One score of several: the length of what lies above pristine, or the highest if nothing does.
 
-    Nearly the loudest one, but channels that are each a little loud count for more than one of
-    them; silence cancels nothing. (The 2-norm adds up the noise of quiet channels, too.)
+    Channels that are each a little loud count for more than one of them; silence cancels nothing.
     """
     values = list(scores)
     loud = sum(max(0.0, value) ** _NORM for value in values) ** (1 / _NORM)
@@ -151,7 +150,8 @@ def _evidence(
         if channel.map is not None and null is not None:
             maps[channel.name] = np.nan_to_num((channel.map - null.centre) / null.spread, nan=0.0)
     nothing = np.zeros(shape, np.float32)
-    return _Evidence(maps.get("anywhere", nothing), maps.get("missing", nothing))
+    novel = np.maximum(maps.get("anywhere", nothing), maps.get("around", nothing))
+    return _Evidence(novel, maps.get("missing", nothing))
 
 
 def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence) -> Kind:

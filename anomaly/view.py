@@ -8,7 +8,6 @@ a similarity, so that nothing is sheared; one network pass either way.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 
 import cv2
@@ -17,16 +16,12 @@ import numpy as np
 from anomaly.results import Pairing, View
 from embeddings.embedder import Embedder, Embedding
 from embeddings.foreground import Foreground
-from embeddings.images import Mask, Pixels
+from embeddings.images import Pixels
 from embeddings.registration import Matrix, inverse, transform
 from gallery.describe import Reference
 
 VIEW_VERSION = 2
 _MOST_TURN_DEG, _MOST_LOG_ZOOM = 6.0, math.log(1.2)  # seen as it is
-# Glare: pixels of `clipped` that a cell sees, the share of them that hides it, cells of the halo.
-_CELL_PX, _CLIPPED_SHARE, _MOST_GLARE = 9, 0.25, 0.2
-_WITHIN = 0.8
-_HALO = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
 _COMPARABLE_DEG, _COMPARABLE_LOG_ZOOM = 25.0, math.log(1.5)  # said of a reference beside the best
 
 
@@ -82,48 +77,6 @@ def turned(
     points, size = view.centres_in_picture(), np.array([image.shape[1], image.shape[0]])
     inside = ((points > -0.5) & (points < size - 0.5)).all(axis=1)
     return replace(view, measured=inside.reshape(embedding.patches.shape))
-
-
-def bright_in(view: View, reference: Reference, pairing: Pairing) -> Mask:
-    """(H, W) bool: cells of the view where an aligned reference is white or nearly so, or touches
-    what is."""
-    assert pairing.registration.matrix is not None
-    centres = transform(inverse(pairing.registration.matrix), view.centres_in_picture())
-    cells = reference.patches.cells_of(centres).astype(np.float32)[None]
-    bright = cv2.dilate(reference.exposure.bright.astype(np.uint8), np.ones((3, 3), np.uint8))
-    found = cv2.remap(bright, cells[..., 0], cells[..., 1], cv2.INTER_NEAREST)
-    return np.asarray(found.reshape(view.measured.shape) > 0)
-
-
-def without_glare(view: View, clipped: Mask, *, unless: Iterable[Mask] = ()) -> View:
-    """The view without the cells that glare hides: where `clipped` is, and its halo.
-
-    `clipped` is a mask of the picture at any size. `unless`: (H, W) cells that are white anyway, by
-    reference (only asked if there are clipped ones); a patch that most of them explain is no glare.
-    So much of it that it must be the exposure, and not a mirrored lamp, hides nothing.
-    """
-    height, width = clipped.shape
-    near = cv2.blur(clipped.astype(np.float32), (_CELL_PX, _CELL_PX))
-    scale = np.array([width / view.picture_size[1], height / view.picture_size[0]])
-    places = ((view.centres_in_picture() + 0.5) * scale - 0.5).astype(np.float32)[None]
-    share = cv2.remap(near, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
-    core = (share > _CLIPPED_SHARE).reshape(view.measured.shape) & view.measured
-    core = _beyond(core, unless)
-    if not core.any() or core.mean() > _MOST_GLARE:
-        return view
-    hidden = cv2.dilate(core.astype(np.uint8), _HALO) > 0
-    return replace(view, measured=view.measured & ~hidden, glare=float(hidden.mean()))
-
-
-def _beyond(core: Mask, unless: Iterable[Mask]) -> Mask:
-    """The connected parts of `core` of which more than a fifth isn't white in most references."""
-    found = list(unless) if core.any() else []
-    if not found:
-        return core
-    white = np.mean(found, axis=0) >= 0.5
-    count, parts = cv2.connectedComponents(core.astype(np.uint8))
-    kept = [n for n in range(1, count) if white[parts == n].mean() < _WITHIN]
-    return np.asarray(np.isin(parts, kept))
 
 
 def _to_frame(pairing: Pairing) -> Matrix:

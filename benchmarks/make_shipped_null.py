@@ -38,6 +38,7 @@ from gallery.describe import RECORD_CODEC
 _FIRST_SEED = 1000  # the demo draws seed 0
 _COUNTS = (4, 2, 4, 4, 1, 3, 4, 6, 3)  # references per product, in turn
 _QUERIES = 3
+CONTENT = ("anywhere", "around", "absent")
 Raw = dict[EvidenceKind, dict[str, float]]
 
 
@@ -53,7 +54,7 @@ def main() -> None:
             print(f"\r{len(found)}/{12 * dozens}", end="", file=sys.stderr, flush=True)
     upright = [profile for profile, _ in found[::2]]
     priors = pooled_priors([profile for profile, _ in found])
-    priors |= {n: p for n, p in pooled_priors(upright).items() if n in ("anywhere", "absent")}
+    priors |= {n: p for n, p in pooled_priors(upright).items() if n in CONTENT}
     scores: dict[EvidenceKind, list[float]] = {"placed": [], "anywhere": []}
     for number, (profile, queries) in enumerate(found):
         for raw in queries:

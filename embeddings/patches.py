@@ -74,6 +74,14 @@ class PatchGrid:
         scale = ((x1 - x0) / self.working_size[1], (y1 - y0) / self.working_size[0])
         return scale_points(working, scale) + np.asarray([x0, y0], np.float32)
 
+    def to_working(self) -> NDArray[np.float64]:
+        """(3, 3) pixels of the picture as given -> pixels of the size it was embedded at."""
+        x0, y0, x1, y1 = self.box_px
+        across, down = self.working_size[1] / (x1 - x0), self.working_size[0] / (y1 - y0)
+        return np.array([
+            [across, 0, (0.5 - x0) * across - 0.5], [0, down, (0.5 - y0) * down - 0.5], [0, 0, 1]
+        ])  # fmt: skip
+
     def cells_of(self, points_px: NDArray[np.floating]) -> NDArray[np.float64]:
         """(N, 2) points of the picture as given -> x, y in cells of `dense`: 0, 0 is the centre of
         the first cell. The inverse of `centres_px`."""

@@ -1,4 +1,4 @@
-"""How patch grids are stored: uniform steps, two-way differences, deflate.
+"""How patch grids are stored: uniform steps, two-way differences, deflate; and thumbnails: JPEG.
 
 Each layer is rounded to steps of 0.06 times its own root mean square, or coarser where its largest
 value would not fit 127 steps. 3x3 averaging made the
@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from embeddings.images import Pixels
 from embeddings.patches import Floats, PatchLayer
 from gallery.errors import DamagedGallery
 
 CODEC = "uniform-0.06rms-delta2-deflate/1"
+THUMBNAILS = "JPEG-90/1"
+_QUALITY = 90
 _STEP = 0.06
 _LIMIT = 127
 
@@ -57,3 +61,20 @@ def decode_layer(coded: CodedLayer) -> PatchLayer:
     codes = np.cumsum(summed, axis=1, dtype=np.uint8).view(np.int8)
     features: Floats = np.ascontiguousarray(np.moveaxis(codes, 0, 2)).astype(np.float32)
     return PatchLayer(features * np.float32(coded.step), coded.stride_px, coded.floor)
+
+
+def encode_thumbnail(picture: Pixels) -> NDArray[np.uint8]:
+    """(n,) uint8, a JPEG of an (H, W, 3) uint8 RGB picture."""
+    done, coded = cv2.imencode(
+        ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    )
+    assert done
+    return np.asarray(coded, np.uint8).ravel()
+
+
+def decode_thumbnail(coded: NDArray[np.uint8]) -> Pixels:
+    """(H, W, 3) uint8 RGB. Raises `DamagedGallery` if it is no picture."""
+    picture = cv2.imdecode(coded, cv2.IMREAD_COLOR) if coded.size else None
+    if picture is None:
+        raise DamagedGallery("a reference's thumbnail is no picture; run `amiss check`")
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))

@@ -9,39 +9,52 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.embedder import Embedder, Embedding
 from embeddings.exposure import EXPOSURE_VERSION, Exposure, exposure_of
 from embeddings.foreground import Foreground, estimate_foreground, given_foreground
-from embeddings.images import Mask, Pixels, read_image, read_mask
+from embeddings.images import Mask, Pixels, fit_longest_side, read_image, read_mask
 from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
 from embeddings.patches import Floats, PatchGrid
 from gallery.catalog import CatalogRow
-from gallery.compress import CODEC, CodedLayer, decode_layer, encode_layer
+from gallery.compress import (
+    CODEC,
+    THUMBNAILS,
+    CodedLayer,
+    decode_layer,
+    decode_thumbnail,
+    encode_layer,
+    encode_thumbnail,
+)
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 from gallery.stopwatch import busy
 
 _MASK_PX = 1024  # longest side of a stored mask
 RECORD_CODEC = (
-    f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px; exposure {EXPOSURE_VERSION}"
+    f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px; exposure {EXPOSURE_VERSION}; "
+    f"thumbnails {THUMBNAILS}"
 )
 """What a record's bytes depend on beside the embedder: part of the embedding fingerprint."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """`foreground.mask` has the size of the picture that was described."""
+    """`foreground.mask` has the size of the picture that was described; `thumbnail` is the picture
+    at the size it was embedded at, as a JPEG."""
 
     vector: Floats
     patches: PatchGrid
     keypoints: Keypoints
     foreground: Foreground
     exposure: Exposure
+    thumbnail: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Reference:
     vector      (D,) float32, unit length
     foreground  its mask has the size of the picture, 1024 px on the longest side at most
     exposure    all clipped and bright where it was not recorded
+    coded_thumbnail  (n,) uint8, a JPEG; None where it was not recorded
     """
 
     reference_id: str
@@ -63,6 +77,12 @@ class Reference:
     keypoints: Keypoints
     foreground: Foreground
     exposure: Exposure
+    coded_thumbnail: NDArray[np.uint8] | None = None
+
+    @cached_property
+    def thumbnail(self) -> Pixels | None:
+        """(H, W, 3) uint8 RGB of the size that was embedded. Raises `DamagedGallery`."""
+        return None if self.coded_thumbnail is None else decode_thumbnail(self.coded_thumbnail)
 
 
 def describe(image: Pixels, embedder: Embedder, *, mask: Mask | None = None) -> Description:
@@ -96,6 +116,7 @@ def _joined(look: _Prepared, embedding: Embedding) -> Description:
         look.keypoints,
         look.foreground,
         exposure_of(look.image, embedding.patches),
+        encode_thumbnail(fit_longest_side(look.image, max(embedding.patches.working_size))),
     )
 
 
@@ -149,6 +170,8 @@ def to_record(row: CatalogRow, description: Description) -> Record:
     }
     arrays["mask"] = np.packbits(mask, axis=1)
     arrays["bright"] = np.packbits(description.exposure.bright, axis=1)
+    if description.thumbnail is not None:
+        arrays["thumbnail"] = description.thumbnail
     arrays["points_xy"] = points.points_xy
     arrays["point_sizes"] = points.sizes_px
     arrays["point_angles"] = points.angles_deg
@@ -187,6 +210,7 @@ def from_record(record: Record, vector: Floats) -> Reference:
             ),
             foreground=_foreground(meta, arrays),
             exposure=_exposure(meta, arrays),
+            coded_thumbnail=arrays.get("thumbnail"),
         )
     except KeyError as error:
         raise DamagedGallery(f"a reference record has no {error}") from error

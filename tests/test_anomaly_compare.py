@@ -172,6 +172,21 @@ def by_hand(view: View, references: list[Reference], shifts: list[tuple[int, int
     return maps, on_any, min(absent)
 
 
+def test_a_trusted_foreground_divides_content_into_the_product_s_and_what_lies_beside_it() -> None:
+    query = picture(ground=9)
+    query[60:76, 90:106] = (250, 20, 20)
+    view, reference = view_of(query), reference_of(picture())
+    trusted = compare(view, [reference], {}, foreground=given_foreground(mask_at()))
+    whole = compare(view, [reference], {}, foreground=Foreground(mask_at(), 0.4, "estimated"))
+    assert [c.name for c in whole.anywhere] == ["anywhere", "absent"]
+    assert [c.name for c in trusted.anywhere] == ["anywhere", "around", "absent"]
+    ring = cv2.dilate(ON.astype(np.uint8), np.ones((3, 3))) > 0
+    on, beside, everything = (c.map for c in (*trusted.anywhere[:2], whole.anywhere[0]))
+    np.testing.assert_array_equal(np.isfinite(on), ring)
+    np.testing.assert_array_equal(np.isfinite(beside), ~ring)
+    np.testing.assert_array_equal(np.fmax(on, beside), everything)
+
+
 def top_by_hand(values: np.ndarray) -> float:
     ordered = sorted(v for v in values.ravel() if math.isfinite(v))
     return float(np.mean(ordered[-max(1, round(0.01 * len(ordered))) :]))

@@ -74,7 +74,7 @@ def test_each_channel_counts_in_its_own_spreads_and_loud_ones_add_up() -> None:
     channels = [channel("product", 5.0), channel("missing", 30.0)]
     scored = score(channels, {"product": Null(1.0, 0.5), "missing": Null(20.0, 4.0)})
     assert scored.by_channel == {"product": pytest.approx(8.0), "missing": pytest.approx(2.5)}
-    assert scored.score == pytest.approx((8.0**4 + 2.5**4) ** 0.25)
+    assert scored.score == pytest.approx(math.hypot(8.0, 2.5))
     quiet = score(channels, {"product": Null(7.0, 0.5), "missing": Null(40.0, 4.0)})
     assert quiet.score == pytest.approx(-2.5)  # the highest, where nothing lies above pristine
 
@@ -100,7 +100,7 @@ def test_the_heat_adds_up_cell_by_cell() -> None:
     nulls = {"product": Null(1.0, 0.5), "missing": Null(2.0, 2.0), "absent": UNIT}
     scored = score(channels, nulls)
     # product: [2, -, -], [4, 0, 8]; missing: [3, 2, -], [0, -, 1]
-    expected = [[(2**4 + 3**4) ** 0.25, 2, NAN], [4, 0, (8**4 + 1) ** 0.25]]
+    expected = [[math.hypot(2, 3), 2, NAN], [4, 0, math.hypot(8, 1)]]
     np.testing.assert_allclose(scored.heat, expected, atol=1e-6)
     assert scored.heat.dtype == np.float32
 

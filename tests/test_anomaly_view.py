@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anomaly.results import Pairing, View
-from anomaly.view import as_it_is, comparable, turned, wants_turning, without_glare
+from anomaly.view import as_it_is, comparable, turned, wants_turning
 from embeddings import Embedder, Embedding, FakeBackbone, fake_embedder, given_foreground
 from embeddings.foreground import Foreground
 from embeddings.registration import Registration, inverse, transform
@@ -265,46 +265,3 @@ def test_references_compare_with_a_view_that_shows_them_nearly_upright(
 def test_what_did_not_register_is_not_comparable() -> None:
     (embedding,) = EMBEDDER.embed([picture()])
     assert not comparable(pairing_of(None), as_it_is(embedding))
-
-
-# Glare
-
-
-def seen_as_it_is(image: np.ndarray) -> View:
-    return as_it_is(EMBEDDER.embed([image])[0])
-
-
-@pytest.mark.parametrize("size", [SIZE, (72, 96), (288, 384)])
-def test_glare_hides_its_cells_and_their_halo(size: tuple[int, int]) -> None:
-    clipped = np.zeros(SIZE, np.uint8)
-    clipped[64:80, 96:112] = 1  # rows 8 and 9, columns 12 and 13
-    mask = cv2.resize(clipped, size[::-1], interpolation=cv2.INTER_NEAREST) > 0
-    seen = without_glare(seen_as_it_is(picture()), mask)
-    assert not seen.measured[8:10, 12:14].any()
-    assert not seen.measured[6, 12]
-    assert not seen.measured[9, 15]
-    assert seen.measured[:3].all()
-    assert seen.measured[15:].all()
-    assert seen.glare == pytest.approx(1 - seen.measured.mean())
-
-
-def test_a_few_clipped_pixels_hide_nothing() -> None:
-    clipped = np.zeros(SIZE, np.bool_)
-    clipped[70:73, 100:103] = True
-    view = seen_as_it_is(picture())
-    assert without_glare(view, clipped) is view
-
-
-def test_what_is_clipped_all_over_is_exposure_and_no_glare() -> None:
-    view = seen_as_it_is(picture())
-    assert without_glare(view, np.ones(SIZE, np.bool_)) is view
-
-
-def test_glare_is_found_in_a_turned_view() -> None:
-    clipped = np.zeros(SIZE, np.bool_)
-    clipped[64:80, 96:112] = True
-    matrix = about(CENTRE, 90, 1.0)
-    view = replace(seen_as_it_is(picture()), matrix=matrix)
-    (place,) = transform(matrix, np.array([[103.5, 71.5]]))
-    column, row = np.rint(view.patches.cells_of(place[None])[0]).astype(int)
-    assert not without_glare(view, clipped).measured[row, column]

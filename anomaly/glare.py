@@ -1,0 +1,124 @@
+"""Glare: light that a glossy product mirrors, which hides what lies under it and damages nothing.
+
+A lamp's mirror image is clipped at its core, and fades into a veil of white light that reaches far
+beyond. Where references are aligned, both show as light that was added to every colour: what is
+clipped here and white nowhere in the references is the seed, and all that is connected to it,
+clipped or veiled, is hidden. Without alignment, only the clipped core and a halo can be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from anomaly.looks import onto_look, scaled, warped, warped_mask
+from anomaly.results import Pairing, View
+from embeddings.images import Mask, Pixels
+from embeddings.patches import Floats
+from gallery.describe import Reference
+
+GLARE_VERSION = 1
+_MOST = 0.3  # of the view: beyond, it is the exposure and no lamp
+# Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
+_CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
+_HALO = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+# With: at half of the look's size.
+_SCALE = 0.5
+_CLIPPED, _WHITE = 246, 215  # of 255, all colours
+_VEIL = 12  # grey levels added to every colour
+_REACH = np.ones((3, 3), np.uint8)  # pixels that an aligned reference may be off
+_JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white print divides them
+_LEAST_SEEDS = 3
+_HIDDEN_SHARE = 0.1  # of a cell
+_RIM = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+
+
+def without_core(view: View, clipped: Mask) -> View:
+    """The view without the cells where `clipped` (of the picture, any size) is, and their halo.
+
+    So much of it that it must be the exposure, and not a mirrored lamp, hides nothing.
+    """
+    height, width = clipped.shape
+    near = cv2.blur(clipped.astype(np.float32), (_CELL_PX, _CELL_PX))
+    scale = np.array([width / view.picture_size[1], height / view.picture_size[0]])
+    places = ((view.centres_in_picture() + 0.5) * scale - 0.5).astype(np.float32)[None]
+    share = cv2.remap(near, places[..., 0], places[..., 1], cv2.INTER_LINEAR)
+    core = (share > _CLIPPED_SHARE).reshape(view.measured.shape) & view.measured
+    if core.mean() > _MOST_CORE:
+        return view
+    return _without(view, core, _HALO)
+
+
+def without_glare(
+    view: View, look: Pixels, references: Sequence[tuple[Reference, Pairing]]
+) -> View:
+    """The view without the cells that glare hides, as its aligned references tell.
+
+    look  (h, w, 3) uint8, what the view was embedded from (`looks.look_of`)
+    """
+    size = (round(_SCALE * look.shape[0]), round(_SCALE * look.shape[1]))
+    small = cv2.resize(look, size[::-1], interpolation=cv2.INTER_AREA)
+    clipped = cv2.inRange(small, (_CLIPPED,) * 3, (255,) * 3) > 0
+    lit = [one for r, p in references if (one := _light_added(small, r, p, view)) is not None]
+    if not lit or not clipped.any():
+        return view
+    veil = np.minimum.reduce([veil for veil, _ in lit]) > _VEIL
+    seeds = clipped & (np.mean([white for _, white in lit], axis=0) < 0.5)
+    hidden = _connected(veil | clipped, seeds)
+    if not hidden.any():
+        return view
+    cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
+    return view if cells.mean() > _MOST else _without(view, cells, _RIM)
+
+
+def _light_added(
+    small: Pixels, reference: Reference, pairing: Pairing, view: View
+) -> tuple[Floats, Mask] | None:
+    """(h, w) light added to every colour of a reference, and where that is white itself."""
+    if reference.thumbnail is None:
+        return None
+    size = (small.shape[0], small.shape[1])
+    motion = scaled(_SCALE) @ onto_look(reference, pairing, view)
+    there = warped(reference.thumbnail, motion, size)
+    inside = warped_mask(np.ones(reference.thumbnail.shape[:2], np.uint8), motion, size) > 0
+    if not inside.any():
+        return None
+    gain = np.median(there[inside].mean(axis=1) + 8) / np.median(small[inside].mean(axis=1) + 8)
+    brightest = cv2.dilate(there, _REACH)
+    added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), brightest)
+    veil = cv2.blur(_least(added), (3, 3))
+    veil[~inside] = 0
+    return veil, (_least(brightest) >= _WHITE) & inside
+
+
+def _least(picture: Pixels) -> Pixels:
+    """(h, w) the darkest colour of each pixel."""
+    red, green, blue = cv2.split(picture)
+    return np.asarray(cv2.min(cv2.min(red, green), blue))
+
+
+def _connected(lit: Mask, seeds: Mask) -> Mask:
+    """The parts of `lit` that hold seeds; parts that nearly touch are one."""
+    count, parts = cv2.connectedComponents(cv2.dilate(lit.astype(np.uint8), _JOINT))
+    seeded = np.bincount(parts[seeds], minlength=count) >= _LEAST_SEEDS
+    return np.asarray(seeded[parts] & lit)
+
+
+def _shares(hidden: Mask, view: View) -> Floats:
+    """(H, W) share of each cell that is hidden."""
+    rows, columns = view.patches.shape
+    side = round(_SCALE * view.patches.layers[0].stride_px)
+    room = np.zeros((rows * side, columns * side), np.float32)
+    part = hidden[: room.shape[0], : room.shape[1]]
+    room[: part.shape[0], : part.shape[1]] = part
+    return np.asarray(cv2.resize(room, (columns, rows), interpolation=cv2.INTER_AREA))
+
+
+def _without(view: View, cells: Mask, rim: Pixels) -> View:
+    if not cells.any():
+        return view
+    hidden = cv2.dilate(cells.astype(np.uint8), rim) > 0
+    return replace(view, measured=view.measured & ~hidden, glare=float(hidden.mean()))

@@ -1,0 +1,58 @@
+"""Pictures in the frame of a view, at the size that was embedded: the query's and references'."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from anomaly.results import Pairing, View
+from embeddings.images import Pixels
+from embeddings.registration import Matrix, inverse
+from gallery.describe import Reference
+
+
+def look_of(image: Pixels, view: View) -> Pixels:
+    """(h, w, 3) uint8: the picture as given -> what the view's patches were computed from."""
+    height, width = view.patches.working_size
+    matrix = to_look(view)
+    scale = 1 / math.sqrt(abs(float(np.linalg.det(matrix[:2, :2]))))
+    if np.array_equal(view.matrix, np.eye(3)):
+        how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(image, (width, height), interpolation=how))
+    if scale > 1.2:  # what the smaller picture can't show would come back as aliasing
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 * scale))
+    return warped(image, matrix, (height, width))
+
+
+def to_look(view: View) -> Matrix:
+    """Pixels of the picture as given -> pixels of the look."""
+    return np.asarray(view.patches.to_working() @ view.matrix)
+
+
+def onto_look(reference: Reference, pairing: Pairing, view: View) -> Matrix:
+    """Pixels of the reference's thumbnail -> pixels of the view's look. It must have registered."""
+    assert pairing.registration.matrix is not None
+    to_picture = pairing.registration.matrix @ inverse(reference.patches.to_working())
+    return np.asarray(to_look(view) @ to_picture)
+
+
+def warped(picture: Pixels, motion: Matrix, size: tuple[int, int]) -> Pixels:
+    """(h, w, 3): `picture` moved; its edge goes on beyond it."""
+    return np.asarray(
+        cv2.warpPerspective(
+            picture, motion, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    )
+
+
+def warped_mask(mask: Pixels, motion: Matrix, size: tuple[int, int]) -> Pixels:
+    """(h, w) uint8: a mask moved, 0 beyond it."""
+    return np.asarray(cv2.warpPerspective(mask, motion, size[::-1], flags=cv2.INTER_NEAREST))
+
+
+def scaled(factor: float) -> Matrix:
+    """Pixels -> pixels of the picture `factor` times as large."""
+    rest = (factor - 1) / 2
+    return np.array([[factor, 0, rest], [0, factor, rest], [0, 0, 1]])

@@ -1,0 +1,156 @@
+"""Glare: light that is added, told from print that was always white."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from anomaly.glare import without_core, without_glare
+from anomaly.looks import look_of
+from anomaly.results import Pairing, View
+from anomaly.view import as_it_is
+from embeddings import fake_embedder
+from embeddings.registration import Registration, transform
+from gallery import CatalogRow, Reference
+from gallery.describe import describe, from_record, to_record
+
+SIZE = (144, 192)  # 18 x 24 cells of 8 px
+CENTRE = (95.5, 71.5)
+EMBEDDER = fake_embedder(size_px=192)
+
+
+def picture(*, white: bool = False) -> np.ndarray:
+    """Smooth coloured print; `white`: with a white label, rows 48 to 79, columns 64 to 95."""
+    noise = np.random.default_rng(0).normal(size=(14, 18, 3)).astype(np.float32)
+    smooth = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
+    image = np.clip(90 + 25 * smooth, 0, 200).astype(np.uint8)
+    if white:
+        image[48:80, 64:96] = 255
+    return image
+
+
+def lamp(image: np.ndarray, x: float, y: float, *, size_px: float = 12.0) -> np.ndarray:
+    """A lamp's mirror image: white light added, clipped at its core, fading with distance."""
+    rows, columns = np.indices(SIZE)
+    added = 400 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * size_px**2))
+    return np.clip(image + added[..., None], 0, 255).astype(np.uint8)
+
+
+def reference_of(image: np.ndarray) -> Reference:
+    described = describe(image, EMBEDDER, mask=np.ones(SIZE, np.bool_))
+    row = CatalogRow("p", 1, 0, "r0", None, None, None, None, None, "r0")
+    return from_record(to_record(row, described), described.vector)
+
+
+def still(matrix: np.ndarray | None = None) -> Pairing:
+    motion = np.eye(3) if matrix is None else matrix
+    found = Registration(motion, "similarity", 50, 40, 0.3, 1.0, np.zeros((0, 2), np.intp), None)
+    return Pairing("r0", found, 0.0, 1.0, 1.0, CENTRE)
+
+
+def view_of(image: np.ndarray) -> View:
+    return as_it_is(EMBEDDER.embed([image])[0])
+
+
+def seen(query: np.ndarray, reference: np.ndarray) -> View:
+    view = view_of(query)
+    return without_glare(view, look_of(query, view), [(reference_of(reference), still())])
+
+
+def test_a_lamp_s_core_and_veil_are_hidden_and_nothing_far_from_it() -> None:
+    view = seen(lamp(picture(), 100, 70), picture())
+    rows, columns = np.indices(view.measured.shape)
+    away_px = np.hypot((columns + 0.5) * 8 - 100, (rows + 0.5) * 8 - 70)
+    light = 400 * np.exp(-(away_px**2) / (2 * 12.0**2))
+    assert not view.measured[light > 25].any()
+    assert view.measured[away_px > 65].all()
+    assert view.glare == pytest.approx(1 - view.measured.mean())
+
+
+def test_the_veil_reaches_farther_than_a_halo_of_the_core_would() -> None:
+    query = lamp(picture(), 100, 70, size_px=16)
+    core = without_core(view_of(query), (query >= 246).all(axis=2))
+    assert seen(query, picture()).glare > 1.1 * core.glare > 0
+
+
+def test_print_that_is_white_in_the_reference_is_no_glare() -> None:
+    assert seen(picture(white=True), picture(white=True)).measured.all()
+
+
+def test_lobes_that_white_print_divides_are_one_glare() -> None:
+    """A white bar, 6 px wide, lies across the lamp's image: nothing was added there."""
+    barred = picture()
+    barred[67:73] = 255
+    view = seen(lamp(barred, 100, 70, size_px=16), barred)
+    for row in (6, 10):  # above and below the bar
+        assert not view.measured[row, 12]
+
+
+def test_white_without_a_clipped_core_is_damage_and_stays() -> None:
+    torn = picture()
+    torn[60:80, 80:100] = 225
+    assert seen(torn, picture()).measured.all()
+
+
+def test_light_all_over_is_exposure() -> None:
+    over = np.clip(picture().astype(int) + 200, 0, 255).astype(np.uint8)
+    assert seen(over, picture()).measured.all()
+
+
+def test_more_light_on_the_whole_picture_is_no_veil() -> None:
+    """Half as bright again, and a lamp: only the lamp is hidden."""
+    brighter = np.clip(picture() * 1.4, 0, 244).astype(np.uint8)
+    view = seen(lamp(brighter, 100, 70), picture())
+    assert not view.measured[8, 12]
+    assert view.measured.mean() > 0.7
+
+
+def test_references_without_a_thumbnail_hide_nothing() -> None:
+    query = lamp(picture(), 100, 70)
+    view, old = view_of(query), replace(reference_of(picture()), coded_thumbnail=None)
+    assert without_glare(view, look_of(query, view), [(old, still())]) is view
+
+
+# The core alone, where nothing is aligned
+
+
+@pytest.mark.parametrize("size", [SIZE, (72, 96), (288, 384)])
+def test_the_core_and_its_halo_are_hidden(size: tuple[int, int]) -> None:
+    clipped = np.zeros(SIZE, np.uint8)
+    clipped[64:80, 96:112] = 1  # rows 8 and 9, columns 12 and 13
+    mask = cv2.resize(clipped, size[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    view = without_core(view_of(picture()), mask)
+    assert not view.measured[8:10, 12:14].any()
+    assert not view.measured[6, 12]
+    assert not view.measured[9, 15]
+    assert view.measured[:3].all()
+    assert view.measured[15:].all()
+    assert view.glare == pytest.approx(1 - view.measured.mean())
+
+
+def test_a_few_clipped_pixels_hide_nothing() -> None:
+    clipped = np.zeros(SIZE, np.bool_)
+    clipped[70:73, 100:103] = True
+    view = view_of(picture())
+    assert without_core(view, clipped) is view
+
+
+def test_what_is_clipped_all_over_is_exposure_and_no_glare() -> None:
+    view = view_of(picture())
+    assert without_core(view, np.ones(SIZE, np.bool_)) is view
+
+
+def test_the_core_is_found_in_a_turned_view() -> None:
+    clipped = np.zeros(SIZE, np.bool_)
+    clipped[64:80, 96:112] = True
+    turn = cv2.getRotationMatrix2D(CENTRE, -90, 1.0)
+    matrix = np.vstack([turn, [0, 0, 1]])
+    view = replace(view_of(picture()), matrix=matrix)
+    (place,) = transform(matrix, np.array([[103.5, 71.5]]))
+    column, row = np.rint(view.patches.cells_of(place[None])[0]).astype(int)
+    assert math.isclose(np.linalg.det(matrix[:2, :2]), 1.0)
+    assert not without_core(view, clipped).measured[row, column]
