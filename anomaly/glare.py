@@ -9,7 +9,7 @@ clipped or veiled, is hidden. Without alignment, only the clipped core and a hal
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,11 +21,12 @@ from embeddings.patches import Floats
 from gallery.describe import Reference
 
 GLARE_VERSION = 1
-_MOST = 0.3  # of the view: beyond, it is the exposure and no lamp
+_MOST = 0.5  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
 _HALO = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
 # With: at half of the look's size.
+_TRUSTED = 0.5  # foreground confidence
 _SCALE = 0.5
 _CLIPPED, _WHITE = 246, 215  # of 255, all colours
 _VEIL = 12  # grey levels added to every colour
@@ -65,19 +66,26 @@ def without_glare(
     lit = [one for r, p in references if (one := _light_added(small, r, p, view)) is not None]
     if not lit or not clipped.any():
         return view
-    veil = np.minimum.reduce([veil for veil, _ in lit]) > _VEIL
-    seeds = clipped & (np.mean([white for _, white in lit], axis=0) < 0.5)
+    veil = np.minimum.reduce([one.veil for one in lit]) > _VEIL
+    seeds = clipped & (np.mean([one.white for one in lit], axis=0) < 0.5)
     hidden = _connected(veil | clipped, seeds)
-    if not hidden.any():
+    product = np.logical_or.reduce([one.product for one in lit])
+    if not hidden.any() or hidden[product].mean() > _MOST:
         return view
-    cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
-    return view if cells.mean() > _MOST else _without(view, cells, _RIM)
+    return _without(view, (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured, _RIM)
 
 
-def _light_added(
-    small: Pixels, reference: Reference, pairing: Pairing, view: View
-) -> tuple[Floats, Mask] | None:
-    """(h, w) light added to every colour of a reference, and where that is white itself."""
+@dataclass(frozen=True)
+class _Lit:
+    """(h, w) of one aligned reference: light added to every colour, where it is white itself, and
+    where its product lies."""
+
+    veil: Floats
+    white: Mask
+    product: Mask
+
+
+def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: View) -> _Lit | None:
     if reference.thumbnail is None:
         return None
     size = (small.shape[0], small.shape[1])
@@ -91,7 +99,14 @@ def _light_added(
     added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), brightest)
     veil = cv2.blur(_least(added), (3, 3))
     veil[~inside] = 0
-    return veil, (_least(brightest) >= _WHITE) & inside
+    mask = reference.foreground.mask
+    if reference.foreground.confidence >= _TRUSTED and mask.any():
+        shown = reference.thumbnail.shape[1::-1]
+        small_mask = cv2.resize(mask.astype(np.uint8), shown, interpolation=cv2.INTER_NEAREST)
+        product = (warped_mask(small_mask, motion, size) > 0) & inside
+    else:
+        product = inside
+    return _Lit(veil, (_least(brightest) >= _WHITE) & inside, product)
 
 
 def _least(picture: Pixels) -> Pixels:

@@ -13,7 +13,7 @@ from anomaly.glare import without_core, without_glare
 from anomaly.looks import look_of
 from anomaly.results import Pairing, View
 from anomaly.view import as_it_is
-from embeddings import fake_embedder
+from embeddings import fake_embedder, given_foreground
 from embeddings.registration import Registration, transform
 from gallery import CatalogRow, Reference
 from gallery.describe import describe, from_record, to_record
@@ -99,6 +99,18 @@ def test_white_without_a_clipped_core_is_damage_and_stays() -> None:
 def test_light_all_over_is_exposure() -> None:
     over = np.clip(picture().astype(int) + 200, 0, 255).astype(np.uint8)
     assert seen(over, picture()).measured.all()
+
+
+def test_a_small_product_that_is_nearly_white_all_over_is_no_lamp() -> None:
+    """Clipped here and not quite there: hiding most of it would leave nothing to compare."""
+    pale, query = picture(), picture()
+    pale[48:96, 64:128], query[48:96, 64:128] = 200, 255
+    reference = reference_of(pale)
+    mask = np.zeros(SIZE, np.bool_)
+    mask[44:100, 60:132] = True
+    given = replace(reference, foreground=given_foreground(mask))
+    view = view_of(query)
+    assert without_glare(view, look_of(query, view), [(given, still())]) is view
 
 
 def test_more_light_on_the_whole_picture_is_no_veil() -> None:
