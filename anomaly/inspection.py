@@ -29,6 +29,7 @@ from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
 from embeddings.registration import MIN_INLIERS
 from gallery.describe import Reference
+from gallery.identify import Identification
 from gallery.reader import Gallery
 
 _USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
@@ -70,6 +71,19 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
     if decision is not None:
         return _result(request, serving, clock, decision)
     return _against(request, serving, likely[0].product_id, look, clock)
+
+
+def identify_picture(
+    pixels: Pixels, serving: Serving, *, mask: Mask | None, top: int
+) -> Identification:
+    """The products that a picture may show; see `Identifier.identify`."""
+    clock = StageClock()
+    request = Request(pixels, "", None, mask, budget=0.0, picture=False)
+    look = _embedded(_look(request, clock), serving, clock)
+    assert look.embedding is not None
+    return serving.identifier.identify(
+        look.embedding.vector, look.keypoints, fingerprint=serving.fingerprint, top=top
+    )
 
 
 def config_digest(budget: float) -> str:
@@ -164,7 +178,7 @@ def _with_picture(
 def _recognise(query: Query, serving: Serving, vector: Floats | None = None) -> list[Recognised]:
     assert vector is not None or query.embedding is not None
     return recognise(
-        serving.gallery,
+        serving.identifier,
         vector if vector is not None else query.embedding.vector,  # type: ignore[union-attr]
         keypoints=query.keypoints(),
         foreground=query.foreground,

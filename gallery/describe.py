@@ -178,16 +178,23 @@ def from_record(record: Record, vector: Floats) -> Reference:
             valid_from=meta["valid_from"],
             vector=vector,
             patches=_grid(meta, arrays),
-            keypoints=Keypoints(
-                arrays["points_xy"],
-                arrays["point_sizes"],
-                arrays["point_angles"],
-                arrays["point_descriptors"],
-                _pair(meta["image_size"]),
-            ),
+            keypoints=keypoints_from(record),
             foreground=_foreground(meta, arrays),
             exposure=_exposure(meta, arrays),
         )
+    except KeyError as error:
+        raise DamagedGallery(f"a reference record has no {error}") from error
+
+
+KEYPOINT_ARRAYS = ("points_xy", "point_sizes", "point_angles", "point_descriptors")
+"""What `keypoints_from` needs of a record."""
+
+
+def keypoints_from(record: Record) -> Keypoints:
+    """A reference's local features alone. Raises `DamagedGallery` if a field is missing."""
+    try:
+        xy, sizes, angles, descriptors = (record.arrays[name] for name in KEYPOINT_ARRAYS)
+        return Keypoints(xy, sizes, angles, descriptors, _pair(record.meta["image_size"]))
     except KeyError as error:
         raise DamagedGallery(f"a reference record has no {error}") from error
 
