@@ -26,6 +26,7 @@ from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
 from embeddings.keypoints import Keypoints
+from embeddings.on_product import trusted_points
 from embeddings.patches import Floats
 from embeddings.registration import MIN_INLIERS
 from gallery.describe import Reference
@@ -82,7 +83,10 @@ def identify_picture(
     look = _embedded(_look(request, clock), serving, clock)
     assert look.embedding is not None
     return serving.identifier.identify(
-        look.embedding.vector, look.keypoints, fingerprint=serving.fingerprint, top=top
+        look.embedding.vector,
+        lambda: trusted_points(look.keypoints(), look.foreground),
+        fingerprint=serving.fingerprint,
+        top=top,
     )
 
 

@@ -13,6 +13,7 @@ from anomaly.align import align
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.foreground import Foreground
 from embeddings.keypoints import Keypoints
+from embeddings.on_product import trusted_points
 from embeddings.patches import Floats
 from gallery.identify import Identifier, ProductCandidate
 from gallery.reader import Gallery
@@ -44,7 +45,8 @@ def recognise(
     fingerprint: EmbeddingFingerprint,
 ) -> list[Recognised]:
     """The products likeliest for a query, those that register first, most inliers first."""
-    ranked = identifier.rank(vector, keypoints, fingerprint=fingerprint, top=_CANDIDATES)
+    own = trusted_points(keypoints, foreground)
+    ranked = identifier.rank(vector, own, fingerprint=fingerprint, top=_CANDIDATES)
     likely = [_against(identifier.gallery, c, vector, keypoints, foreground) for c in ranked]
     return sorted(likely, key=lambda one: -one.inliers)  # stable: then as identified
 

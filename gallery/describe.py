@@ -19,6 +19,7 @@ from embeddings.exposure import EXPOSURE_VERSION, Exposure, exposure_of
 from embeddings.foreground import Foreground, estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels, read_image, read_mask
 from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
+from embeddings.on_product import trusted_points
 from embeddings.patches import Floats, PatchGrid
 from gallery.catalog import CatalogRow
 from gallery.compress import CODEC, CodedLayer, decode_layer, encode_layer
@@ -187,7 +188,7 @@ def from_record(record: Record, vector: Floats) -> Reference:
 
 
 KEYPOINT_ARRAYS = ("points_xy", "point_sizes", "point_angles", "point_descriptors")
-"""What `keypoints_from` needs of a record."""
+"""What `keypoints_from` needs of a record; `trusted_points_from` needs `mask` as well."""
 
 
 def keypoints_from(record: Record) -> Keypoints:
@@ -197,6 +198,11 @@ def keypoints_from(record: Record) -> Keypoints:
         return Keypoints(xy, sizes, angles, descriptors, _pair(record.meta["image_size"]))
     except KeyError as error:
         raise DamagedGallery(f"a reference record has no {error}") from error
+
+
+def trusted_points_from(record: Record) -> Keypoints:
+    """Those of them that are on the product, where that can be told."""
+    return trusted_points(keypoints_from(record), _foreground(record.meta, record.arrays))
 
 
 def _grid(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> PatchGrid:

@@ -136,13 +136,20 @@ class Identifier:
         return Identification(judged, _is_known(ranked[0], scale), verified)
 
     def rank(
-        self, vector: Floats, keypoints: Keypoints, *, fingerprint: EmbeddingFingerprint, top: int
+        self,
+        vector: Floats,
+        keypoints: Keypoints,
+        *,
+        fingerprint: EmbeddingFingerprint,
+        top: int,
+        without: str | None = None,
     ) -> list[ProductCandidate]:
         """The `top` products that a picture may show, all verified, without p-values.
 
-        Raises as `identify` does.
+        `without`: as if the gallery hadn't this product. Raises as `identify` does.
         """
-        return _verified(self.gallery, self._near(vector, fingerprint, top), keypoints)[:top]
+        near = self._near(vector, fingerprint, top, without)
+        return _verified(self.gallery, near, keypoints)[:top]
 
     def null(self) -> Null:
         """What p-values are read from; empty where the gallery has one product."""
@@ -152,12 +159,16 @@ class Identifier:
             return self._null
 
     def _near(
-        self, vector: Floats, fingerprint: EmbeddingFingerprint, top: int
+        self,
+        vector: Floats,
+        fingerprint: EmbeddingFingerprint,
+        top: int,
+        without: str | None = None,
     ) -> dict[str, list[_Near]]:
         if top < 1:
             raise GalleryError(f"top {top}; expected at least 1")
         self.gallery.fingerprint.require_comparable(fingerprint)
-        return _nearest(self.gallery, vector, products=max(top, 2))
+        return _nearest(self.gallery, vector, products=max(top, 2), without=without)
 
 
 def _nearest(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
-from gallery.describe import KEYPOINT_ARRAYS, Reference, keypoints_from
+from gallery.describe import KEYPOINT_ARRAYS, Reference, trusted_points_from
 from gallery.errors import DamagedGallery, SourceError, UnknownProduct
 from gallery.index import Index, Keys
 from gallery.layer import Layer, LayeredIndex, read_delta
@@ -160,9 +160,10 @@ class Gallery:
         raise UnknownProduct(f"{product_id!r} has no reference {reference_id!r}")
 
     def keypoints(self, product_id: str, stored: StoredReference) -> Keypoints:
-        """The local features of one of a product's references, without its grid."""
-        record = self.shard_of(product_id).record(product_id, stored, only=KEYPOINT_ARRAYS)
-        return keypoints_from(record)
+        """The local features on the product of one of its references, or all of them where its
+        foreground can't be trusted; its grid is left alone."""
+        only = (*KEYPOINT_ARRAYS, "mask")
+        return trusted_points_from(self.shard_of(product_id).record(product_id, stored, only=only))
 
     def vectors(self, product_id: str) -> Floats:
         """(K, D) global vectors of a product's references, in slot order, without their grids."""
