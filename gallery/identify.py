@@ -255,7 +255,8 @@ def _impostors(gallery: Gallery) -> Null:
              if i < len(rows)]  # fmt: skip
     distances, scores = [], []
     for name, row in turns[:_IMPOSTORS]:
-        vector, points = gallery.shard_of(name).vector(row), gallery.keypoints(name, row)
+        vector = gallery.shard_of(name).vector(row)
+        points = gallery.keypoints(name, row, own=True)
         near = _nearest(gallery, vector, products=2, without=name)
         distances.append(1 - next(iter(near.values()))[0].cosine)
         scores.append(_verified(gallery, near, points)[0].score)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
-from gallery.describe import KEYPOINT_ARRAYS, Reference, trusted_points_from
+from gallery.describe import KEYPOINT_ARRAYS, Reference, keypoints_from, trusted_points_from
 from gallery.errors import DamagedGallery, SourceError, UnknownProduct
 from gallery.index import Index, Keys
 from gallery.layer import Layer, LayeredIndex, read_delta
@@ -159,11 +159,14 @@ class Gallery:
                 return shard.reference(product.product_id, stored)
         raise UnknownProduct(f"{product_id!r} has no reference {reference_id!r}")
 
-    def keypoints(self, product_id: str, stored: StoredReference) -> Keypoints:
-        """The local features on the product of one of its references, or all of them where its
-        foreground can't be trusted; its grid is left alone."""
-        only = (*KEYPOINT_ARRAYS, "mask")
-        return trusted_points_from(self.shard_of(product_id).record(product_id, stored, only=only))
+    def keypoints(
+        self, product_id: str, stored: StoredReference, *, own: bool = False
+    ) -> Keypoints:
+        """The local features of one of a product's references, its grid left alone; with `own`
+        those on the product alone, where its foreground can be trusted."""
+        only = (*KEYPOINT_ARRAYS, "mask") if own else KEYPOINT_ARRAYS
+        record = self.shard_of(product_id).record(product_id, stored, only=only)
+        return trusted_points_from(record) if own else keypoints_from(record)
 
     def vectors(self, product_id: str) -> Floats:
         """(K, D) global vectors of a product's references, in slot order, without their grids."""
