@@ -82,12 +82,7 @@ def identify_picture(
     request = Request(pixels, "", None, mask, budget=0.0, picture=False)
     look = _embedded(_look(request, clock), serving, clock)
     assert look.embedding is not None
-    return serving.identifier.identify(
-        look.embedding.vector,
-        lambda: trusted_points(look.keypoints(), look.foreground),
-        fingerprint=serving.fingerprint,
-        top=top,
-    )
+    return _identified(look, serving, look.embedding.vector, top=top)
 
 
 def config_digest(budget: float) -> str:
@@ -206,9 +201,23 @@ def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None
 def _other_product(
     query: Query, evidence: Evidence, product_id: str, inliers: int, serving: Serving
 ) -> str | None:
-    likely = _recognise(query, serving, evidence.view.vector)
-    own = max([inliers, *(one.inliers for one in likely if one.product_id == product_id)])
-    return better_product(likely, product_id=product_id, inliers=own)
+    vector = evidence.view.vector
+
+    def known() -> str | None:
+        found = _identified(query, serving, vector, top=1)
+        return found.candidates[0].product_id if found.known else None
+
+    likely = _recognise(query, serving, vector)
+    return better_product(likely, product_id=product_id, inliers=inliers, known=known)
+
+
+def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:
+    return serving.identifier.identify(
+        vector,
+        lambda: trusted_points(query.keypoints(), query.foreground),
+        fingerprint=serving.fingerprint,
+        top=top,
+    )
 
 
 def _shows_something(query: Query, references: Sequence[Reference]) -> bool:

@@ -6,7 +6,7 @@ reference shows that product, whatever was thought likelier.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anomaly.align import align
@@ -52,13 +52,28 @@ def recognise(
 
 
 def better_product(
-    candidates: Sequence[Recognised], *, product_id: str, inliers: int
+    candidates: Sequence[Recognised],
+    *,
+    product_id: str,
+    inliers: int,
+    known: Callable[[], str | None],
 ) -> str | None:
-    """Another product that fits far better than the claimed one; its `inliers` are given."""
+    """Another product that fits far better than the claimed one, or None.
+
+    inliers  of the claimed product's alignment; 0 if it failed or its patches refuted it
+    known    which product the picture is known to show (`Identification.known`); asked only when
+             the claimed one failed and print that both share keeps the other from being far better
+    """
+    own = max([inliers, *(c.inliers for c in candidates if c.product_id == product_id)])
     others = [c for c in candidates if c.product_id != product_id]
-    if others and others[0].inliers > _CLEARLY * inliers:
+    if not others:
+        return None
+    if others[0].inliers > _CLEARLY * own:
         return others[0].product_id
-    return None
+    if inliers or candidates[0].product_id == product_id:
+        return None
+    name = known()
+    return name if name == candidates[0].product_id else None
 
 
 def _against(

@@ -93,16 +93,16 @@ def _identified(identifier: Identifier, fingerprint: Any, files: Any, looks: Any
 
 def _summary(rows: Sequence[Any], null: Any) -> dict[str, Any]:
     _, plain, full, known, stranger, said, verified = zip(*rows, strict=True)
+    tells = 1 / (len(null) + 1) <= KNOWN_LEVEL
+    passed = [(_p_value(score, null) or 1) <= KNOWN_LEVEL for score in stranger]
     return {
         "queries": len(rows),
         "top1_vector_alone": share(plain),
         "top1": share(full),
         "verified": round(float(np.mean(verified)), 3),
         "unknown_auroc": round(auroc(list(known), list(stranger)), 4),
-        "known_called_known": share([word is True for word in said]),
-        "strangers_called_known": share(
-            [(_p_value(score, null) or 1) <= KNOWN_LEVEL for score in stranger]
-        ),
+        "known_called_known": share([word is True for word in said]) if tells else None,
+        "strangers_called_known": share(passed) if tells else None,
     }
 
 

@@ -126,6 +126,8 @@ class Identifier:
         `FingerprintMismatch`, `DamagedGallery`.
         """
         near, null = self._near(vector, fingerprint, top), self.null()
+        if not near:
+            return Identification(())
         names = list(near)[:top]
         ranked = [_unverified(self.gallery, name, near[name]) for name in names]
         scale, verified = null.distances, False
