@@ -17,14 +17,12 @@ from anomaly.results import Alignment, Pairing
 from embeddings.foreground import Foreground
 from embeddings.images import Mask, Pixels
 from embeddings.keypoints import Keypoints, detect_keypoints
+from embeddings.on_product import TRUSTED, on_product
 from embeddings.patches import Floats
 from embeddings.registration import Matrix, register, transform
 from gallery.describe import Reference
 
 ALIGN_VERSION = 2
-_TRUSTED = 0.5  # foreground confidence from which features off the product are left out
-_MASK_PX = 448  # longest side at which it is looked up whether a feature is on the product
-_MARGIN = 0.012  # of the longer side: features sit on outlines, too
 
 
 def features(pixels: Pixels, foreground: Foreground, *, mask: Mask | None = None) -> Keypoints:
@@ -34,7 +32,7 @@ def features(pixels: Pixels, foreground: Foreground, *, mask: Mask | None = None
     foreground isn't trusted.
     """
     return detect_keypoints(
-        pixels, mask=mask, prefer=foreground.mask, scene=foreground.confidence < _TRUSTED
+        pixels, mask=mask, prefer=foreground.mask, scene=foreground.confidence < TRUSTED
     )
 
 
@@ -42,24 +40,23 @@ def align(
     query: Keypoints, references: Sequence[Reference], *, foreground: Foreground
 ) -> Alignment:
     """Register every reference with the query; `foreground` is the query's."""
-    on_product = _on_product(query, foreground)
+    own = on_product(query, foreground)
     pairings = tuple(
-        _pair(reference, query, on_product, foreground.confidence >= _TRUSTED)
-        for reference in references
+        _pair(reference, query, own, foreground.confidence >= TRUSTED) for reference in references
     )
     counts = [p.registration.inliers if p.ok else 0 for p in pairings]
     best = int(np.argmax(counts)) if any(counts) else None
     return Alignment(pairings, best)
 
 
-def _pair(reference: Reference, query: Keypoints, on_product: Keypoints, trusted: bool) -> Pairing:
+def _pair(reference: Reference, query: Keypoints, own: Keypoints, trusted: bool) -> Pairing:
     ground = reference.foreground
-    source = _on_product(reference.keypoints, ground)
-    found = register(source, on_product)
-    if not found.ok and not (trusted and ground.confidence >= _TRUSTED):
+    source = on_product(reference.keypoints, ground)
+    found = register(source, own)
+    if not found.ok and not (trusted and ground.confidence >= TRUSTED):
         # A guess at the product may be wrong: then all features speak.
-        source = reference.keypoints if ground.confidence < _TRUSTED else source
-        found = register(source, on_product if trusted else query)
+        source = reference.keypoints if ground.confidence < TRUSTED else source
+        found = register(source, own if trusted else query)
     centre = _centre(reference)
     if found.matrix is None:
         return Pairing(reference.reference_id, found, 0.0, 1.0, 1.0, centre)
@@ -78,37 +75,11 @@ def _span(points_xy: Floats, reference: Reference) -> float:
     return float(hull / max(1.0, reference.foreground.mask.mean() * height * width))
 
 
-def _on_product(points: Keypoints, ground: Foreground) -> Keypoints:
-    """The keypoints on the product, or on what is guessed to be it."""
-    # The mask has a size of its own, and needs no more than this one: compare in its pixels.
-    mask = _shrunk(ground.mask)
-    height, width = mask.shape
-    scale = np.array([width / points.image_size[1], height / points.image_size[0]])
-    x, y = np.rint((points.points_xy + 0.5) * scale - 0.5).astype(np.intp).T
-    grown = _grown(mask)
-    inside = grown[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-    return points.take(np.flatnonzero(inside))
-
-
-def _shrunk(mask: Mask) -> Mask:
-    if max(mask.shape) <= _MASK_PX:
-        return mask
-    scale = _MASK_PX / max(mask.shape)
-    height, width = (max(1, round(scale * side)) for side in mask.shape)
-    small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(small > 0)
-
-
-def _grown(mask: Mask) -> Mask:
-    size = 2 * max(1, round(_MARGIN * max(mask.shape))) + 1
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)) > 0)
-
-
 def _centre(reference: Reference) -> tuple[float, float]:
     """Centre of the product in reference pixels: of the mask's box where it is trusted."""
     height, width = reference.patches.image_size
     mask = reference.foreground.mask
-    if reference.foreground.confidence < _TRUSTED or not mask.any():
+    if reference.foreground.confidence < TRUSTED or not mask.any():
         return (width - 1) / 2, (height - 1) / 2
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x = (columns[0] + columns[-1] + 1) / 2 * width / mask.shape[1] - 0.5

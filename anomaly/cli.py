@@ -12,7 +12,6 @@ from anomaly import output
 from anomaly.builder import (
     Outlook,
     build_gallery,
-    embedder_for,
     foresee,
     published_settings,
     rebuild,
@@ -34,13 +33,11 @@ from anomaly.config import BuildConfig, build_config
 from anomaly.errors import AnomalyError
 from anomaly.joblog import JobLog, failure, summary
 from embeddings.errors import EmbeddingsError
-from embeddings.foreground import estimate_foreground, given_foreground
-from embeddings.images import printable, read_image, read_mask
+from embeddings.images import printable
 from gallery.build import BuildReport
 from gallery.catalog import ImportReport
 from gallery.check import check
 from gallery.errors import GalleryError
-from gallery.identify import identify
 from gallery.publish import failed_gates, list_builds, read_current
 from gallery.reader import Gallery
 
@@ -218,15 +215,16 @@ def identify_command(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Name the products that pictures may show, by global vectors."""
+    """Name the products that pictures may show, and say whether they show any."""
+    from anomaly.inspector import Inspector
+
     if mask is not None and len(images) > 1:
         raise typer.BadParameter("--mask goes with one picture")
     failures = 0
-    with Gallery.open(gallery) as opened:
-        embedder = embedder_for(opened, device=device)
+    with Inspector.open(gallery, device=device) as opened:
         for image in images:
             try:
-                row = _identified(opened, embedder, image, mask, top)
+                row = asdict(opened.identify(image, mask=mask, top=top))
             except EmbeddingsError as error:
                 failures += 1
                 row = {"error": {"code": error.code, "message": str(error)}}
@@ -274,19 +272,6 @@ app.command("demo")(demo_command)
 def main() -> None:
     """Entry point of `amiss`."""
     output.run(app)
-
-
-def _identified(opened: Gallery, embedder: Any, image: str, mask: Path | None, top: int) -> Any:
-    pixels = read_image(image)
-    height, width = pixels.shape[:2]
-    ground = (
-        given_foreground(read_mask(mask, size=(height, width)))
-        if mask is not None
-        else estimate_foreground(pixels)
-    )
-    (embedding,) = embedder.embed([pixels], foregrounds=[ground])
-    fingerprint = embedder.fingerprint(codec=opened.fingerprint.codec)
-    return asdict(identify(opened, embedding.vector, fingerprint=fingerprint, top=top))
 
 
 def _list_products(root: Path, json: bool) -> None:
@@ -358,8 +343,14 @@ def _show_identified(row: dict[str, Any]) -> None:
     if "error" in row:
         output.err.print(f"error {row['error']['message']}", style="red", markup=False)
         return
-    best = ", ".join(f"{c['product_id']} ({c['score']:.3f})" for c in row["candidates"])
-    output.out.print(f"{printable(row['image'])}: {best}", markup=False)
+    best = ", ".join(_candidate(c) for c in row["candidates"])
+    none = "" if row["known"] is not False else "none of these; nearest "
+    output.out.print(f"{printable(row['image'])}: {none}{best}", markup=False)
+
+
+def _candidate(row: dict[str, Any]) -> str:
+    rarity = "" if row["p_value"] is None else f", p = {row['p_value']:.2g}"
+    return f"{row['product_id']} ({row['score']:.3f}{rarity})"
 
 
 if __name__ == "__main__":

@@ -26,9 +26,11 @@ from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
 from embeddings.keypoints import Keypoints
+from embeddings.on_product import trusted_points
 from embeddings.patches import Floats
 from embeddings.registration import MIN_INLIERS
 from gallery.describe import Reference
+from gallery.identify import Identification
 from gallery.reader import Gallery
 
 _USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
@@ -70,6 +72,17 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
     if decision is not None:
         return _result(request, serving, clock, decision)
     return _against(request, serving, likely[0].product_id, look, clock)
+
+
+def identify_picture(
+    pixels: Pixels, serving: Serving, *, mask: Mask | None, top: int
+) -> Identification:
+    """The products that a picture may show; see `Identifier.identify`."""
+    clock = StageClock()
+    request = Request(pixels, "", None, mask, budget=0.0, picture=False)
+    look = _embedded(_look(request, clock), serving, clock)
+    assert look.embedding is not None
+    return _identified(look, serving, look.embedding.vector, top=top)
 
 
 def config_digest(budget: float) -> str:
@@ -164,7 +177,7 @@ def _with_picture(
 def _recognise(query: Query, serving: Serving, vector: Floats | None = None) -> list[Recognised]:
     assert vector is not None or query.embedding is not None
     return recognise(
-        serving.gallery,
+        serving.identifier,
         vector if vector is not None else query.embedding.vector,  # type: ignore[union-attr]
         keypoints=query.keypoints(),
         foreground=query.foreground,
@@ -188,9 +201,23 @@ def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None
 def _other_product(
     query: Query, evidence: Evidence, product_id: str, inliers: int, serving: Serving
 ) -> str | None:
-    likely = _recognise(query, serving, evidence.view.vector)
-    own = max([inliers, *(one.inliers for one in likely if one.product_id == product_id)])
-    return better_product(likely, product_id=product_id, inliers=own)
+    vector = evidence.view.vector
+
+    def known() -> str | None:
+        found = _identified(query, serving, vector, top=1)
+        return found.candidates[0].product_id if found.known else None
+
+    likely = _recognise(query, serving, vector)
+    return better_product(likely, product_id=product_id, inliers=inliers, known=known)
+
+
+def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:
+    return serving.identifier.identify(
+        vector,
+        lambda: trusted_points(query.keypoints(), query.foreground),
+        fingerprint=serving.fingerprint,
+        top=top,
+    )
 
 
 def _shows_something(query: Query, references: Sequence[Reference]) -> bool:

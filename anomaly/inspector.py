@@ -20,7 +20,7 @@ import numpy as np
 
 from anomaly.builder import embedder_for
 from anomaly.config import InspectConfig, inspect_config
-from anomaly.inspection import Request, inspect_picture
+from anomaly.inspection import Request, identify_picture, inspect_picture
 from anomaly.pipeline import StageClock
 from anomaly.results import Inspection, Unreadable
 from anomaly.serving import Serving
@@ -29,6 +29,7 @@ from embeddings.errors import EmbeddingsError
 from embeddings.images import ImageSource, printable, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.errors import GalleryError
+from gallery.identify import Identification
 from gallery.reader import Gallery
 
 
@@ -105,6 +106,20 @@ class Inspector:
         )
         with self._serving() as serving, one_blas_thread:
             return inspect_picture(request, serving, clock=clock)
+
+    def identify(
+        self, image: ImageSource, *, mask: ImageSource | None = None, top: int = 5
+    ) -> Identification:
+        """The `top` products that one picture may show, most alike first, and whether it shows any.
+
+        `mask`: as for `inspect`. The first call for a build takes seconds more: it learns how much
+        alike strangers are. Raises `ImageError`, `MaskError`, `DamagedGallery`, `GalleryError`.
+        """
+        pixels = read_image(image)
+        size = (pixels.shape[0], pixels.shape[1])
+        marked = None if mask is None else read_mask(mask, size=size)
+        with self._serving() as serving, one_blas_thread:
+            return identify_picture(pixels, serving, mask=marked, top=top)
 
     def inspect_many(
         self,

@@ -1,22 +1,21 @@
 """Which product is in the picture: when none was claimed, and when the claim doesn't fit.
 
-Global vectors propose, local features decide: a picture that registers with a product's reference
-shows that product, whatever the vectors say.
+`gallery.identify` proposes, registration decides: a picture that registers with a product's
+reference shows that product, whatever was thought likelier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from anomaly.align import align
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.foreground import Foreground
 from embeddings.keypoints import Keypoints
+from embeddings.on_product import trusted_points
 from embeddings.patches import Floats
-from gallery.identify import identify
+from gallery.identify import Identifier, ProductCandidate
 from gallery.reader import Gallery
 
 _CANDIDATES = 5
@@ -25,48 +24,68 @@ _CLEARLY = 2.0  # how many times the claimed product's inliers another one needs
 
 @dataclass(frozen=True)
 class Recognised:
-    """`inliers`: of the registration with the product's nearest reference; 0 if it failed.
+    """`inliers`: of the registration with the product's likeliest reference; 0 if it failed.
 
-    distance  cosine distance to that reference's global vector
+    agreeing  local features that agree on one motion to it (`embeddings.agreement`)
+    distance  cosine distance to the product's nearest global vector
     """
 
     product_id: str
     inliers: int
+    agreeing: int
     distance: float
 
 
 def recognise(
-    gallery: Gallery,
+    identifier: Identifier,
     vector: Floats,
     *,
     keypoints: Keypoints,
     foreground: Foreground,
     fingerprint: EmbeddingFingerprint,
 ) -> list[Recognised]:
-    """The products nearest to a query, those that register first, most inliers first."""
-    found = identify(gallery, vector, fingerprint=fingerprint, top=_CANDIDATES)
-    names = [candidate.product_id for candidate in found.candidates]
-    likely = [_against(gallery, name, vector, keypoints, foreground) for name in names]
-    return sorted(likely, key=lambda one: -one.inliers)  # stable: then by vector
+    """The products likeliest for a query, those that register first, most inliers first."""
+    own = trusted_points(keypoints, foreground)
+    ranked = identifier.rank(vector, own, fingerprint=fingerprint, top=_CANDIDATES)
+    likely = [_against(identifier.gallery, c, vector, keypoints, foreground) for c in ranked]
+    return sorted(likely, key=lambda one: -one.inliers)  # stable: then as identified
 
 
 def better_product(
-    candidates: Sequence[Recognised], *, product_id: str, inliers: int
+    candidates: Sequence[Recognised],
+    *,
+    product_id: str,
+    inliers: int,
+    known: Callable[[], str | None],
 ) -> str | None:
-    """Another product that fits far better than the claimed one; its `inliers` are given."""
+    """Another product that fits far better than the claimed one, or None.
+
+    inliers  of the claimed product's alignment; 0 if it failed or its patches refuted it
+    known    which product the picture is known to show (`Identification.known`); asked only when
+             the claimed one failed and print that both share keeps the other from being far better
+    """
+    own = max([inliers, *(c.inliers for c in candidates if c.product_id == product_id)])
     others = [c for c in candidates if c.product_id != product_id]
-    if others and others[0].inliers > _CLEARLY * inliers:
+    if not others:
+        return None
+    if others[0].inliers > _CLEARLY * own:
         return others[0].product_id
-    return None
+    if inliers or candidates[0].product_id == product_id:
+        return None
+    name = known()
+    return name if name == candidates[0].product_id else None
 
 
 def _against(
-    gallery: Gallery, product_id: str, vector: Floats, keypoints: Keypoints, foreground: Foreground
+    gallery: Gallery,
+    candidate: ProductCandidate,
+    vector: Floats,
+    keypoints: Keypoints,
+    foreground: Foreground,
 ) -> Recognised:
-    likeness = gallery.vectors(product_id) @ vector
-    row = int(np.argmax(likeness))
-    stored = gallery.stored(product_id).references[row]
-    reference = gallery.reference(product_id, stored.reference_id)
+    name = candidate.product_id
+    reference = gallery.reference(name, candidate.reference_id)
     found = align(keypoints, [reference], foreground=foreground).fitting
     inliers = found.registration.inliers if found else 0
-    return Recognised(product_id, inliers, 1 - float(likeness[row]))
+    likeness = float((gallery.vectors(name) @ vector).max())
+    return Recognised(name, inliers, candidate.agreeing or 0, 1 - likeness)

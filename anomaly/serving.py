@@ -12,6 +12,7 @@ from embeddings.embedder import Embedder
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
 from gallery.describe import Reference
+from gallery.identify import Identifier
 from gallery.originals import read_reference_picture
 from gallery.reader import Gallery
 
@@ -23,6 +24,7 @@ class Serving:
 
     def __init__(self, gallery: Gallery, embedder: Embedder) -> None:
         self.gallery, self.embedder = gallery, embedder
+        self.identifier = Identifier(gallery)
         self._step = ProfileStep(embedder, functools.partial(read_reference_picture, gallery.root))
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
         self._nulls: Nulls | None = None

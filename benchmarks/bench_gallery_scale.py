@@ -57,16 +57,16 @@ print(opened, time.perf_counter() - start - opened)
 class SyntheticCatalog:
     """The rows of a catalog without originals behind them."""
 
-    def __init__(self, root: Path, products: int) -> None:
-        self.root, self.folder, self.seq = root, create_catalog(root).folder, products * REFERENCES
-        self._products = products
+    def __init__(self, root: Path, products: int, *, each: int = REFERENCES) -> None:
+        self.root, self.folder, self.seq = root, create_catalog(root).folder, products * each
+        self._products, self._each = products, each
 
     def rows(self) -> list[CatalogRow]:
         return [
             CatalogRow(f"product {p}", p, s, f"{p:032x}{s:032x}"[::-1], None, None, None, None,
                        None, "synthetic")
             for p in range(self._products)
-            for s in range(REFERENCES)
+            for s in range(self._each)
         ]  # fmt: skip
 
 

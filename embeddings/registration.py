@@ -111,7 +111,7 @@ def match(source: Keypoints, target: Keypoints) -> NDArray[np.intp]:
     """
     if min(len(source), len(target)) < 2:
         return np.zeros((0, 2), np.intp)
-    likeness = _root_sift(source.descriptors) @ _root_sift(target.descriptors).T
+    likeness = root_sift(source.descriptors) @ root_sift(target.descriptors).T
     forward, ahead = _best(likeness)
     backward, behind = _best(likeness.T)
     rows = np.arange(len(source))
@@ -151,7 +151,8 @@ def _failed(reason: str, matches: int, inliers: int) -> Registration:
     return Registration(None, None, matches, inliers, math.nan, math.nan, none, reason)
 
 
-def _root_sift(descriptors: NDArray[np.uint8]) -> Floats:
+def root_sift(descriptors: NDArray[np.uint8]) -> Floats:
+    """(N, 128) float32 unit vectors whose products compare SIFT descriptors (see `keypoints`)."""
     values = descriptors.astype(np.float32)
     sums = np.maximum(values.sum(axis=1, keepdims=True), 1.0)
     return np.asarray(np.sqrt(values / sums), dtype=np.float32)

@@ -21,6 +21,7 @@ from embeddings.exposure import EXPOSURE_VERSION, Exposure, exposure_of
 from embeddings.foreground import Foreground, estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels, fit_longest_side, read_image, read_mask
 from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
+from embeddings.on_product import trusted_points
 from embeddings.patches import Floats, PatchGrid
 from gallery.catalog import CatalogRow
 from gallery.compress import (
@@ -201,19 +202,31 @@ def from_record(record: Record, vector: Floats) -> Reference:
             valid_from=meta["valid_from"],
             vector=vector,
             patches=_grid(meta, arrays),
-            keypoints=Keypoints(
-                arrays["points_xy"],
-                arrays["point_sizes"],
-                arrays["point_angles"],
-                arrays["point_descriptors"],
-                _pair(meta["image_size"]),
-            ),
+            keypoints=keypoints_from(record),
             foreground=_foreground(meta, arrays),
             exposure=_exposure(meta, arrays),
             coded_thumbnail=arrays.get("thumbnail"),
         )
     except KeyError as error:
         raise DamagedGallery(f"a reference record has no {error}") from error
+
+
+KEYPOINT_ARRAYS = ("points_xy", "point_sizes", "point_angles", "point_descriptors")
+"""What `keypoints_from` needs of a record; `trusted_points_from` needs `mask` as well."""
+
+
+def keypoints_from(record: Record) -> Keypoints:
+    """A reference's local features alone. Raises `DamagedGallery` if a field is missing."""
+    try:
+        xy, sizes, angles, descriptors = (record.arrays[name] for name in KEYPOINT_ARRAYS)
+        return Keypoints(xy, sizes, angles, descriptors, _pair(record.meta["image_size"]))
+    except KeyError as error:
+        raise DamagedGallery(f"a reference record has no {error}") from error
+
+
+def trusted_points_from(record: Record) -> Keypoints:
+    """Those of them that are on the product, where that can be told."""
+    return trusted_points(keypoints_from(record), _foreground(record.meta, record.arrays))
 
 
 def _grid(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> PatchGrid:

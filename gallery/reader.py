@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embeddings.fingerprint import EmbeddingFingerprint
+from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
-from gallery.describe import Reference
+from gallery.describe import KEYPOINT_ARRAYS, Reference, keypoints_from, trusted_points_from
 from gallery.errors import DamagedGallery, SourceError, UnknownProduct
 from gallery.index import Index, Keys
 from gallery.layer import Layer, LayeredIndex, read_delta
@@ -26,7 +27,7 @@ from gallery.manifest import FileTable, Manifest, ShardEntry, read_manifest
 from gallery.products import ProductTable, read_products
 from gallery.publish import Lease, read_current
 from gallery.records import Record
-from gallery.shard import Shard, StoredProduct, shard_number
+from gallery.shard import Shard, StoredProduct, StoredReference, shard_number
 from gallery.sources import clean_product_id
 
 _TRIES = 5  # builds and deltas that may be published and pruned while one is opened
@@ -157,6 +158,15 @@ class Gallery:
             if stored.reference_id == reference_id:
                 return shard.reference(product.product_id, stored)
         raise UnknownProduct(f"{product_id!r} has no reference {reference_id!r}")
+
+    def keypoints(
+        self, product_id: str, stored: StoredReference, *, own: bool = False
+    ) -> Keypoints:
+        """The local features of one of a product's references, its grid left alone; with `own`
+        those on the product alone, where its foreground can be trusted."""
+        only = (*KEYPOINT_ARRAYS, "mask") if own else KEYPOINT_ARRAYS
+        record = self.shard_of(product_id).record(product_id, stored, only=only)
+        return trusted_points_from(record) if own else keypoints_from(record)
 
     def vectors(self, product_id: str) -> Floats:
         """(K, D) global vectors of a product's references, in slot order, without their grids."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,8 +66,12 @@ def packed(record: Record) -> Record:
     return replace(record, packed=pack(record))
 
 
-def unpack(data: bytes, *, where: str) -> Record:
-    """The record in `data`; raises `DamagedGallery` naming `where` unless it is what was packed."""
+def unpack(data: bytes, *, where: str, only: Collection[str] | None = None) -> Record:
+    """The record in `data`; raises `DamagedGallery` naming `where` unless it is what was packed.
+
+    `only`: names of arrays; others are checked but not inflated, and such a part of a record can't
+    be packed again.
+    """
     check, body = data[len(_MAGIC) : len(_MAGIC) + _CHECK], data[len(_MAGIC) + _CHECK :]
     intact = hashlib.blake2b(body, digest_size=_CHECK).digest() == check
     if not data.startswith(_MAGIC) or not intact:
@@ -77,11 +81,12 @@ def unpack(data: bytes, *, where: str) -> Record:
     require_format(head["format"], where)
     arrays, start = {}, _HEAD.size + length
     for name, dtype, shape, size in head["arrays"]:
-        raw = zlib.decompress(body[start : start + size])
-        arrays[name] = np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
+        if only is None or name in only:
+            raw = zlib.decompress(body[start : start + size])
+            arrays[name] = np.frombuffer(raw, np.dtype(dtype)).reshape(shape)
         start += size
     # What an older format wrote is written anew when it is copied.
-    packed = bytes(data) if head["format"] == FORMAT else None
+    packed = bytes(data) if head["format"] == FORMAT and only is None else None
     return Record(head["kind"], head["meta"], arrays, packed)
 
 

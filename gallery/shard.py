@@ -17,7 +17,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -210,10 +210,17 @@ class Shard:
             meta["product_id"], meta["product_no"], references, tuple(meta["extras"])
         )
 
-    def record(self, product_id: str, reference: StoredReference) -> Record:
-        """The record of one reference; raises `DamagedGallery` if it is absent or damaged."""
+    def record(
+        self,
+        product_id: str,
+        reference: StoredReference,
+        *,
+        only: Collection[str] | None = None,
+    ) -> Record:
+        """The record of one reference, or `only` these arrays of it; raises `DamagedGallery` if it
+        is absent or damaged."""
         key = product_hash(product_id) + _REFERENCE + reference.slot.to_bytes(2)
-        record = self._get(key)
+        record = self._get(key, only)
         if record is None:
             raise DamagedGallery(f"{self.folder}: reference {reference.reference_id} is missing")
         if record.meta.get("reference_id") != reference.reference_id:
@@ -287,11 +294,12 @@ class Shard:
                 _release(self._name)
             self._name, self._env, self._table = None, None, None
 
-    def _get(self, key: bytes) -> Record | None:
+    def _get(self, key: bytes, only: Collection[str] | None = None) -> Record | None:
         environment = self._opened()
         with _lmdb_errors(self.folder), environment.begin() as transaction:
             value = transaction.get(key)
-        return None if value is None else unpack(value, where=f"{self.folder}/data.mdb")
+        where = f"{self.folder}/data.mdb"
+        return None if value is None else unpack(value, where=where, only=only)
 
     def _opened(self) -> Any:
         environment = self._env

@@ -119,6 +119,16 @@ def test_without_a_claim_the_product_is_identified(inspector: Inspector, shoot: 
     assert (found.verdict, found.score) == (claimed.verdict, pytest.approx(claimed.score, rel=1e-4))
 
 
+def test_identify_ranks_products_and_says_how_rare(inspector: Inspector, shoot: Shoot) -> None:
+    shown = inspector.identify(shoot(SET, 1).image, top=2)
+    assert [c.product_id for c in shown.candidates][:1] == [SET]
+    assert len(shown.candidates) == 2
+    stranger = inspector.identify(shoot("s0-carton-3", 1).image)
+    assert shown.candidates[0].p_value == pytest.approx(1 / 13)  # what 12 references attain
+    assert stranger.candidates[0].p_value > shown.candidates[0].p_value
+    assert shown.known is stranger.known is None
+
+
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_the_querys_size_does_not_matter(inspector: Inspector, shoot: Shoot, factor: float) -> None:
     result = inspector.inspect(_resized(shoot(CARTON, 1).image, factor), product_id=CARTON)
