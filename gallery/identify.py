@@ -11,7 +11,7 @@ products no more than these resemble each other.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -250,7 +250,7 @@ def _impostors(gallery: Gallery) -> Null:
     if len(gallery) < 2:
         return Null(np.zeros(0), np.zeros(0))
     names = sorted(gallery.product_ids())
-    names = names[:: max(1, len(names) // _IMPOSTORS)][:_IMPOSTORS]
+    names = _spread(names, _IMPOSTORS)
     stored = {name: gallery.stored(name).references for name in names}
     deepest = max(len(rows) for rows in stored.values())
     turns = [(name, rows[i]) for i in range(deepest) for name, rows in stored.items()
@@ -263,3 +263,10 @@ def _impostors(gallery: Gallery) -> Null:
         distances.append(1 - next(iter(near.values()))[0].cosine)
         scores.append(_verified(gallery, near, points)[0].score)
     return Null(np.sort(np.array(distances)), np.sort(np.array(scores)))
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    """`count` of them, or all, evenly spread from the first to the last: kinds of products often
+    share the start of their names."""
+    rows = np.linspace(0, len(names) - 1, min(count, len(names)))
+    return [names[int(row)] for row in rows.round()]

@@ -18,7 +18,7 @@ from embeddings.keypoints import Keypoints
 from embeddings.patches import PatchGrid, PatchLayer
 from gallery import CatalogRow, Described, Gallery, GalleryError, identify, open_catalog
 from gallery.describe import Description, to_record
-from gallery.identify import KNOWN_LEVEL, Identifier
+from gallery.identify import KNOWN_LEVEL, Identifier, _spread
 
 DIMS, PRODUCTS = 16, 24
 PRINT = 60  # local features of a product
@@ -183,3 +183,12 @@ def test_what_can_not_be_answered_is_refused(printed: Opener) -> None:
     elsewhere = fake_embedder().fingerprint(codec="other")
     with pytest.raises(FingerprintMismatch):
         identifier.identify(look_of(0, spread=0.1), lambda: print_of(0), fingerprint=elsewhere)
+
+
+@pytest.mark.parametrize("products", [1, 98, 99, 100, 150, 197, 250, 1000])
+def test_impostors_come_from_the_whole_gallery(products: int) -> None:
+    names = [f"{number:04d}" for number in range(products)]
+    drawn = [int(name) for name in _spread(names, 99)]
+    assert len(set(drawn)) == min(products, 99)
+    assert (drawn[0], drawn[-1]) == (0, products - 1)
+    assert max(np.diff(drawn, prepend=-1)) <= products / 99 + 2
