@@ -15,6 +15,7 @@ import numpy as np
 
 from anomaly.align import features
 from anomaly.decide import Decision, Facts, decide
+from anomaly.explain import product_extent
 from anomaly.picture import draw_picture
 from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
 from anomaly.profile import Profile
@@ -133,6 +134,8 @@ def _against(
         calibrated=judged.calibrated,
         findings=judged.findings,
         budget=request.budget,
+        product=product_extent(evidence),
+        compared=len(references),
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         query.keypoints()  # on its own clock
