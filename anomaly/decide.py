@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anomaly.explain import Extent, compared_with, what_differs
-from anomaly.results import AlignmentSummary, Calibrated, Finding, Reason, Verdict
+from anomaly.results import AlignmentSummary, Calibrated, Finding, Reason, Units, Verdict
 
 _LEAST_COVERAGE = 0.5
 
@@ -25,6 +25,7 @@ class Facts:
     coverage       share of the reference's product that lies in the picture, 0 to 1
     product        where the product lies in the picture, or None
     compared       how many references it was compared with
+    units          of a set from which one is missing, or None
     """
 
     product_id: str
@@ -38,6 +39,7 @@ class Facts:
     budget: float
     product: Extent | None = None
     compared: int = 1
+    units: Units | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ def decide(facts: Facts) -> Decision:
         return _say(
             "ok", "like_references", f"nothing that its references don't explain, {how}; {rarity}"
         )
-    what = what_differs(facts.findings, product=facts.product, alignment=facts.alignment)
+    what = what_differs(
+        facts.findings, product=facts.product, alignment=facts.alignment, units=facts.units
+    )
     if facts.has_form and facts.alignment.status != "aligned":
         return _say(
             "review", "not_aligned",

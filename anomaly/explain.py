@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomaly.results import AlignmentSummary, Evidence, Finding
+from anomaly.results import AlignmentSummary, Evidence, Finding, Units
 
 _TOLD = 2  # findings that are described; all are counted
 _ALL_OVER = 0.5  # share of the product from which a finding has no place on it
@@ -50,7 +50,11 @@ def product_extent(evidence: Evidence) -> Extent | None:
 
 
 def what_differs(
-    findings: Sequence[Finding], *, product: Extent | None, alignment: AlignmentSummary
+    findings: Sequence[Finding],
+    *,
+    product: Extent | None,
+    alignment: AlignmentSummary,
+    units: Units | None = None,
 ) -> str:
     """How many findings of each kind, then the clearest ones and their places in words."""
     if not findings:
@@ -59,6 +63,8 @@ def what_differs(
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds)
     clearest = sorted(findings, key=lambda finding: -finding.score)[:_TOLD]
     told = "; ".join(dict.fromkeys(_told(finding, product) for finding in clearest))
+    if units is not None:
+        told = f"{units.found} of {units.total} units found; {told}"
     return f"differs from {_against(alignment)}: {counts}: {told}"
 
 

@@ -13,7 +13,14 @@ from importlib import resources
 from typing import Any
 
 from anomaly.item import ItemInspection
-from anomaly.results import AlignmentSummary, Calibration, Finding, Inspection, Unreadable
+from anomaly.results import (
+    AlignmentSummary,
+    Calibration,
+    Finding,
+    Inspection,
+    Units,
+    Unreadable,
+)
 
 SCHEMA = "amiss.inspect/1"
 ITEM_SCHEMA = "amiss.item/1"
@@ -88,6 +95,7 @@ def _inspection(result: Inspection) -> dict[str, Any]:
         "threshold": _number(result.threshold),
         "calibration": None if result.calibration is None else _calibration(result.calibration),
         "findings": [_finding(finding) for finding in by_score],
+        "units": _units(result.units),
         "references": list(result.references),
         "alignment": None if result.alignment is None else _alignment(result.alignment),
         "build": result.build,
@@ -115,6 +123,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "score": float(finding.score),
         "reference_id": finding.reference_id,
     }
+
+
+def _units(units: Units | None) -> dict[str, Any] | None:
+    return None if units is None else {"found": int(units.found), "total": int(units.total)}
 
 
 def _alignment(summary: AlignmentSummary) -> dict[str, Any]:
