@@ -110,7 +110,7 @@ def _against(
     if query.embedding is None and serving.wants_vector(product_id):
         query = _embedded(query, serving, clock)
     with clock("fetch"):
-        references = serving.references(product_id, query.embedding and query.embedding.vector)
+        references = serving.references(product_id, _vector(query))
         profile = serving.profile(product_id)
         known = serving.nulls
     evidence = examine(
@@ -144,6 +144,10 @@ def _against(
     result = _result(request, serving, clock, decide(facts), product_id=product_id)
     result = _with_figures(result, evidence, judged, facts)
     return _with_picture(result, request, evidence, judged, serving, clock)
+
+
+def _vector(query: Query) -> Floats | None:
+    return None if query.embedding is None else query.embedding.vector
 
 
 def _units(
