@@ -8,8 +8,9 @@
 Rendered products, 4 references each, turned freely, a third on a belt; each with damage of strength
 0.6 in turn, sets with more missing units than others. A picture counts under the kind of the
 finding that covers most of the true mask, `not_found` where none touches it. The threshold is the
-shipped null's at 1 %. Right are: missing_unit -> missing, spill -> spill, all others -> changed or
-added (a stain, a hole, another product's unit: `changed` is what the contract says).
+shipped null's at 1 %. Right are: missing_unit -> missing, spill -> spill, dent -> changed or
+missing (it takes some of the silhouette away), all others -> changed or added (a stain, a hole,
+another product's unit: `changed` is what the contract says).
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def table(rows: Sequence[tuple[str, str]]) -> dict[str, Any]:
     counts: dict[str, Counter[str]] = {}
     for true, said in rows:
         counts.setdefault(true, Counter())[said] += 1
-    right = {"missing_unit": {"missing"}, "spill": {"spill"}}
+    right = {"missing_unit": {"missing"}, "spill": {"spill"}, "dent": {"changed", "missing"}}
     shares = {}
     for true, row in sorted(counts.items()):
         found = sum(row.values()) - row["not_found"]
