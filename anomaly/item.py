@@ -4,9 +4,10 @@ Every view is inspected at its share of the item's budget, and their p-values ar
 rule (Biometrika 1986): of k views, the i rarest must all be within i/k of the budget. One view
 within budget/k is enough, as with Bonferroni; damage that several views show needs less of each.
 A pristine item is called `damaged` no more often than the budget says where the p-values are
-positively dependent (PRDS; Benjamini & Yekutieli 2001), which conformal p-values of one
-calibration are (Bates et al. 2023) and what views share, gloss, light, wear, adds to; under any
-dependence whatever, at most (1 + 1/2 + ... + 1/k) times as often (Hommel 1983).
+positively dependent (PRDS; Benjamini & Yekutieli 2001). Conformal p-values of one calibration are,
+for independent pictures (Bates et al. 2023); that views share gloss, light and wear pulls the same
+way, but is no proof: `benchmarks.bench_views` measures it. Under any dependence whatever it is at
+most 1 + 1/2 + ... + 1/k times as often (Hommel 1983).
 """
 
 from __future__ import annotations
