@@ -72,12 +72,12 @@ def decide(facts: Facts) -> Decision:
     if facts.has_form and facts.alignment.status != "aligned":
         return _say(
             "review", "not_aligned",
-            f"{what}, but it could be aligned with none of its references; {rarity}",
+            f"{what}; but it could be aligned with none of its references; {rarity}",
         )  # fmt: skip
     if not calibrated.entitled:
         return _say(
             "review", "too_few_pristine",
-            f"{what}, beyond every pristine picture known, but {calibrated.calibration.n} of them "
+            f"{what}; beyond every pristine picture known, but {calibrated.calibration.n} of them "
             f"can't promise a rate of {facts.budget:g}",
         )  # fmt: skip
     return _say("damaged", "beyond_pristine", f"{what}; {rarity}")

@@ -100,9 +100,7 @@ def _told(finding: Finding, product: Extent | None) -> str:
     share = (finding.area_px or 0.0) / max(product.area_px, 1e-9)
     if share > _ALL_OVER:
         return f"{_VERBS[finding.kind]} all over the product"
-    told = f"{_VERBS[finding.kind]} at the {place} of the product, {_percent(share)} of it"
-    # What `score` calls missing by: the patches there are known ones, of the ground or the tray.
-    return f"{told}, with nothing new in its place" if finding.kind == "missing" else told
+    return f"{_VERBS[finding.kind]} at the {place} of the product, {_percent(share)} of it"
 
 
 _VERBS = {

@@ -38,9 +38,9 @@ def units_left(evidence: Evidence, judged: Judgement, *, root: Path) -> Units | 
 
     None as `count_units` says, and where the reference's original can't be read.
     """
-    best, calibrated = _fitting(evidence), judged.calibrated
+    best = _fitting(evidence)
     gone = [f for f in judged.findings if f.kind == "missing" and f.bbox_px is not None]
-    if best is None or best.registration.matrix is None or not gone or calibrated is None:
+    if best is None or best.registration.matrix is None or not gone:
         return None
     try:
         pixels = read_image(read_reference_picture(root, best.reference_id))
@@ -48,7 +48,7 @@ def units_left(evidence: Evidence, judged: Judgement, *, root: Path) -> Units | 
         return None
     return count_units(
         gone[0], reference=pixels, matrix=best.registration.matrix, view=evidence.view,
-        heat=judged.scored.heat, threshold=calibrated.threshold,
+        heat=judged.scored.heat,
     )  # fmt: skip
 
 

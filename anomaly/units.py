@@ -19,7 +19,8 @@ from embeddings.registration import Matrix, transform
 _SIDE_PX = 320  # the reference's longest side here
 _ALIKE = 0.8
 _LEAST_PX, _LEAST_CONTRAST = 8, 6.0  # a template smaller or plainer than that resembles anything
-_LOUD = 0.6  # share of the threshold from which a cell belongs to a region, as in `score`
+_CORE = 0.5  # share of the finding's score from which cells are surely of what is missing
+_APART = 0.15  # by which units must correlate better than what is none
 _LOST = 0.5  # share of a unit that is loud when it isn't there
 _MOST_UNITS = 24  # more is a pattern
 
@@ -31,16 +32,15 @@ def count_units(
     matrix: Matrix,
     view: View,
     heat: Floats,
-    threshold: float,
 ) -> Units | None:
     """The units alike to what `reference` shows under `finding`, itself one that is not there.
 
-    matrix  reference pixels -> picture pixels; heat: (H, W) evidence on the view's grid, of which
-    `threshold` is suspicious. None where there is no second unit, or no telling.
+    matrix  reference pixels -> picture pixels; heat: (H, W) evidence on the view's grid. None
+    where there is no second unit, or no telling.
     """
     scale = min(1.0, _SIDE_PX / max(reference.shape))
     small = cv2.resize(reference, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    there, loud = _brought(small.shape[:2], scale, matrix, view, heat > _LOUD * threshold)
+    there, loud = _brought(small.shape[:2], scale, matrix, view, heat > _CORE * finding.score)
     assert finding.bbox_px is not None
     x0, y0, x1, y1 = finding.bbox_px
     x, y = there[..., 0], there[..., 1]
@@ -87,13 +87,14 @@ def _places(
     likeness = np.where(np.isfinite(found) & (found <= 1.01), found, -1.0)
     height, width = mask.shape
     places: list[tuple[int, int]] = []
-    at = first
+    at, lowest = first, 1.0
     while len(places) <= _MOST_UNITS:
         places.append(at)
+        lowest = min(lowest, float(likeness[at]))
         top, left = max(0, at[0] - height // 2), max(0, at[1] - width // 2)
         likeness[top : at[0] + height // 2 + 1, left : at[1] + width // 2 + 1] = -1.0
         row, column = np.unravel_index(int(np.argmax(likeness)), likeness.shape)
         at = int(row), int(column)
         if likeness[at] < _ALIKE:
-            break
+            return places if likeness[at] < lowest - _APART else []
     return places

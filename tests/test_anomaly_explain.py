@@ -38,7 +38,7 @@ def test_places_are_ninths_of_the_product(x: float, y: float, words: str) -> Non
         (_finding("changed", 120, 120), "it looks otherwise at the upper left of the product, 1%"),
         (
             _finding("missing", 250, 380, area=9000),
-            "missing at the bottom of the product, 10% of it, with",
+            "missing at the bottom of the product, 10% of",
         ),
         (_finding("added", 250, 250, area=90), "added at the middle of the product, less than 1%"),
         (_finding("changed", 250, 250, area=60_000), "it looks otherwise all over the product"),

@@ -40,9 +40,7 @@ def _counted(reference: Any, gone: list[int], *, box: tuple[int, int, int, int])
     for left in gone:
         heat[inside & (centres[..., 0] > left) & (centres[..., 0] < left + 40)] = 9.0
     finding = Finding("missing", tuple(map(float, box)), 3200.0, 9.0, "r")  # type: ignore[arg-type]
-    return count_units(
-        finding, reference=reference, matrix=np.eye(3), view=view, heat=heat, threshold=3.0
-    )
+    return count_units(finding, reference=reference, matrix=np.eye(3), view=view, heat=heat)
 
 
 @pytest.mark.parametrize("total", [2, 3, 4])
