@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from anomaly.config import BuildConfig, build_config
     from anomaly.errors import AnomalyError
     from anomaly.inspector import Inspector
+    from anomaly.item import ItemInspection
     from anomaly.results import Finding, Inspection, Reason, Unreadable
-    from anomaly.schema import as_json, load_schema
+    from anomaly.schema import as_json, item_as_json, load_item_schema, load_schema
     from anomaly.update import Withdrawn, update_gallery, withdraw
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Finding",
     "Inspection",
     "Inspector",
+    "ItemInspection",
     "NewGallery",
     "Reason",
     "Unreadable",
@@ -37,6 +39,8 @@ __all__ = [
     "build_gallery",
     "embedder_for",
     "import_source",
+    "item_as_json",
+    "load_item_schema",
     "load_schema",
     "quarantine_found",
     "rebuild",
@@ -50,8 +54,9 @@ _HOMES = {
     "config": ("BuildConfig", "build_config"),
     "errors": ("AnomalyError",),
     "inspector": ("Inspector",),
+    "item": ("ItemInspection",),
     "results": ("Finding", "Inspection", "Reason", "Unreadable"),
-    "schema": ("as_json", "load_schema"),
+    "schema": ("as_json", "item_as_json", "load_item_schema", "load_schema"),
     "update": ("Withdrawn", "update_gallery", "withdraw"),
 }
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from anomaly.item import ItemInspection
 from anomaly.overlay import write_overlay
-from anomaly.report import Row, report_row, write_report
+from anomaly.report import Row, item_row, report_row, write_report
 from anomaly.results import Inspection, Unreadable
 from gallery.durable import make_folder
 
@@ -21,13 +22,22 @@ class BatchReport:
         self._folder = folder
         self._rows: list[Row] = []
 
-    def add(self, result: Inspection | Unreadable) -> None:
-        """Write the overlay, if there is a picture to draw it from, and remember the row."""
+    def add(self, result: Inspection | Unreadable | ItemInspection) -> None:
+        """Write the overlays, if there are pictures to draw them from, and remember the row; the
+        views of an item are one row."""
+        if isinstance(result, ItemInspection):
+            for number, view in enumerate(result.views):
+                self._draw(view, f"{len(self._rows):04d}.{number}")
+            self._rows.append(item_row(result))
+        else:
+            self._draw(result, f"{len(self._rows):04d}")
+            self._rows.append(report_row(result))
+
+    def _draw(self, result: Inspection | Unreadable, number: str) -> None:
         if isinstance(result, Inspection) and result.picture is not None:
             stem = Path(result.image).stem.encode("utf-8", "replace")[:_LONGEST_NAME]
-            name = f"{len(self._rows):04d}-{stem.decode('utf-8', 'ignore')}.png"
+            name = f"{number}-{stem.decode('utf-8', 'ignore')}.png"
             write_overlay(self._folder / name, result, result.picture)
-        self._rows.append(report_row(result))
 
     def finish(self, title: str, *, truth: Mapping[str, str] | None = None) -> Path:
         """Write `report.html` over all results; `truth` says what was expected, by image."""

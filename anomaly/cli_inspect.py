@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from anomaly import output
 from anomaly.batch_report import BatchReport
 from anomaly.inspector import Inspector
+from anomaly.item import ItemInspection
 from anomaly.log import InspectionLog
 from anomaly.results import Inspection, Unreadable
-from anomaly.schema import as_json
+from anomaly.schema import as_json, item_as_json
 from embeddings.errors import EmbeddingsError
 from embeddings.images import printable, read_bytes
 from gallery.errors import GalleryError
@@ -23,7 +24,11 @@ COLOURS = {
     "ok": "green", "review": "yellow", "damaged": "red", "wrong_product": "magenta",
     "unknown_product": "magenta", "cannot_compare": "magenta",
 }  # fmt: skip
+_Result = Inspection | Unreadable | ItemInspection
 LogFolder = Annotated[Path, typer.Argument(help="The folder that `inspect --log` wrote.")]
+Views = Annotated[
+    int | None, typer.Option(help="So many pictures in a row show one item, judged as one.")
+]
 
 
 def inspect_command(
@@ -35,6 +40,7 @@ def inspect_command(
     mask: Annotated[
         Path | None, typer.Option(help="Where the product is; for a single picture.")
     ] = None,
+    views: Views = None,
     out: Annotated[
         Path | None, typer.Option(help="Write an overlay per picture and report.html here.")
     ] = None,
@@ -49,17 +55,16 @@ def inspect_command(
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout, no else.")] = False,
 ) -> None:
     """Say whether products are damaged. Exit code 1 if one is, 4 if a picture can't be read."""
-    if mask is not None and len(images) > 1:
-        raise typer.BadParameter("--mask goes with one picture")
+    _check_usage(images, mask, views)
     record = InspectionLog(log) if log is not None else None
     report = BatchReport(out) if out is not None else None
     found: set[str] = set()
     with Inspector.open(gallery, device=device, threads=threads, budget=budget) as inspector:
-        for result in _inspected(inspector, images, product, mask, out is not None):
-            output.emit(as_json(result)) if json else _show(result)
-            found.add(result.verdict if isinstance(result, Inspection) else "unreadable")
-            if record is not None and isinstance(result, Inspection):
-                record.append(result, read_bytes(result.image))
+        for result in _results(inspector, images, product, mask, views, out is not None):
+            output.emit(_as_json(result)) if json else _show(result)
+            found |= _outcomes(result)
+            if record is not None:
+                _keep(record, result)
             if report is not None:
                 report.add(result)
     if report is not None:
@@ -109,10 +114,30 @@ def demo_command(
     raise typer.Exit(output.DONE if right == len(outcomes) else output.GATE_FAILED)
 
 
+def _check_usage(images: Sequence[str], mask: Path | None, views: int | None) -> None:
+    if mask is not None and (len(images) > 1 or views is not None):
+        raise typer.BadParameter("--mask goes with one picture, without --views")
+    if views is not None and (views < 1 or len(images) % views):
+        raise typer.BadParameter(f"--views {views}: {len(images)} pictures are no multiple of it")
+
+
 def _code(found: set[str]) -> int:
     if "unreadable" in found:
         return output.IMAGE_ERRORS
     return output.GATE_FAILED if "damaged" in found else output.DONE
+
+
+def _results(
+    inspector: Inspector,
+    images: Sequence[str],
+    product: str | None,
+    mask: Path | None,
+    views: int | None,
+    draw: bool,
+) -> Iterable[_Result]:
+    if views is None:
+        return _inspected(inspector, images, product, mask, draw)
+    return _items(inspector, images, product, views, draw)
 
 
 def _inspected(
@@ -126,12 +151,50 @@ def _inspected(
             yield Unreadable(image, error.code, str(error))
 
 
-def _show(result: Inspection | Unreadable) -> None:
+def _items(
+    inspector: Inspector, images: Sequence[str], product: str | None, views: int, draw: bool
+) -> Iterator[ItemInspection]:
+    for first in range(0, len(images), views):
+        names = images[first : first + views]
+        item = inspector.inspect_views(
+            names, product_id=product, name=", ".join(names), picture=draw
+        )
+        said = [replace(v, image=name) for v, name in zip(item.views, names, strict=True)]
+        yield replace(item, views=tuple(said))  # the arguments, verbatim
+
+
+def _pictures(result: _Result) -> tuple[Inspection | Unreadable, ...]:
+    return result.views if isinstance(result, ItemInspection) else (result,)
+
+
+def _keep(record: InspectionLog, result: _Result) -> None:
+    for view in _pictures(result):
+        if isinstance(view, Inspection):
+            record.append(view, read_bytes(view.image))
+
+
+def _outcomes(result: _Result) -> set[str]:
+    """The verdict, and `unreadable` where a picture is."""
+    unread = {"unreadable" for v in _pictures(result) if isinstance(v, Unreadable)}
+    return unread if isinstance(result, Unreadable) else {result.verdict, *unread}
+
+
+def _as_json(result: _Result) -> dict[str, Any]:
+    return item_as_json(result) if isinstance(result, ItemInspection) else as_json(result)
+
+
+def _show(result: _Result, *, before: str = "") -> None:
     if isinstance(result, Unreadable):
         output.err.print(f"error {result.message}", style="red", markup=False)
         return
-    output.out.print(f"{result.verdict:<15} ", style=COLOURS[result.verdict], end="")
+    output.out.print(before + f"{result.verdict:<15} ", style=COLOURS[result.verdict], end="")
     product = "" if result.product_id is None else f" ({printable(result.product_id)})"
+    if isinstance(result, ItemInspection):
+        text = f"{printable(result.item)}{product}: {result.reason.text}"
+        output.out.print(text, markup=False)
+        for view in result.views:
+            _show(view, before="  ")
+        return
     score = "" if result.score is None else f", score {result.score:.2f}"
     output.out.print(
         f"{printable(result.image)}{product}: {result.reason.text}{score} "

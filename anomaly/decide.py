@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anomaly.results import AlignmentSummary, Calibrated, Finding, Reason, Verdict
+from anomaly.explain import Extent, compared_with, what_differs
+from anomaly.results import AlignmentSummary, Calibrated, Finding, Reason, Units, Verdict
 
 _LEAST_COVERAGE = 0.5
 
@@ -22,6 +23,9 @@ class Facts:
     other_product  a product of the gallery that fits far better than the claimed one, or None
     has_form       whether pictures of the product can be laid upon each other
     coverage       share of the reference's product that lies in the picture, 0 to 1
+    product        where the product lies in the picture, or None
+    compared       how many references it was compared with
+    units          of a set from which one is missing, or None
     """
 
     product_id: str
@@ -33,6 +37,9 @@ class Facts:
     calibrated: Calibrated | None
     findings: Sequence[Finding]
     budget: float
+    product: Extent | None = None
+    compared: int = 1
+    units: Units | None = None
 
 
 @dataclass(frozen=True)
@@ -55,17 +62,22 @@ def decide(facts: Facts) -> Decision:
         )  # fmt: skip
     rarity = f"p = {calibrated.p_value:.2g} among {calibrated.calibration.n} pristine pictures"
     if not calibrated.suspicious:
-        return _say("ok", "like_references", f"nothing that its references don't explain; {rarity}")
-    what = _kinds(facts.findings)
+        how = compared_with(facts.alignment)
+        return _say(
+            "ok", "like_references", f"nothing that its references don't explain, {how}; {rarity}"
+        )
+    what = what_differs(
+        facts.findings, product=facts.product, alignment=facts.alignment, units=facts.units
+    )
     if facts.has_form and facts.alignment.status != "aligned":
         return _say(
             "review", "not_aligned",
-            f"{what}, but it could be aligned with none of its references; {rarity}",
+            f"{what}; but it could be aligned with none of its references; {rarity}",
         )  # fmt: skip
     if not calibrated.entitled:
         return _say(
             "review", "too_few_pristine",
-            f"{what}, beyond every pristine picture known, but {calibrated.calibration.n} of them "
+            f"{what}; beyond every pristine picture known, but {calibrated.calibration.n} of them "
             f"can't promise a rate of {facts.budget:g}",
         )  # fmt: skip
     return _say("damaged", "beyond_pristine", f"{what}; {rarity}")
@@ -84,8 +96,9 @@ def _not_comparable(facts: Facts) -> Decision | None:
     if facts.alignment.status == "failed":
         return _say(
             "cannot_compare", "view_not_covered",
-            "no reference shows this face of the product, or it is another product; add a "
-            "reference if it is one of its faces",
+            f"no reference shows this face of the product, or it is another product: none of "
+            f"the {facts.compared} compared could be laid upon the picture; add a reference if it "
+            "is one of its faces",
         )  # fmt: skip
     if facts.alignment.status == "aligned" and facts.coverage < _LEAST_COVERAGE:
         return _say(
@@ -93,17 +106,6 @@ def _not_comparable(facts: Facts) -> Decision | None:
             f"only {facts.coverage:.0%} of the product lie in the picture",
         )  # fmt: skip
     return None
-
-
-def _kinds(findings: Sequence[Finding]) -> str:
-    """'2 places changed, 1 missing', most first."""
-    counts: dict[str, int] = {}
-    for finding in findings:
-        counts[finding.kind] = counts.get(finding.kind, 0) + 1
-    if not counts:
-        return "differs from its references"
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return "differs from its references: " + ", ".join(f"{n} {kind}" for kind, n in ordered)
 
 
 def _say(verdict: Verdict, code: str, text: str) -> Decision:

@@ -3,6 +3,7 @@
 AnomalyError
 ├── ConfigError    a setting that is unknown or out of range; names file and field
 ├── AuditError     a kind of finding that there is none of
+├── ViewsError     an item without views
 └── LogError       a log folder, inspection ID or label that is not one
 """
 
@@ -23,3 +24,7 @@ class AuditError(AnomalyError):
 
 class LogError(AnomalyError):
     code = "log_error"
+
+
+class ViewsError(AnomalyError):
+    code = "views_error"

@@ -15,11 +15,12 @@ import numpy as np
 
 from anomaly.align import features
 from anomaly.decide import Decision, Facts, decide
-from anomaly.picture import draw_picture
+from anomaly.explain import product_extent
+from anomaly.picture import draw_picture, units_left
 from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
 from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
-from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason
+from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason, Units
 from anomaly.serving import Serving
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
@@ -35,6 +36,7 @@ from gallery.reader import Gallery
 
 _USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
 _SEEN = 0.1  # foreground confidence from which there is something in the picture
+_DAMAGE = ("damaged", "review")  # verdicts that findings explain
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,7 @@ def _against(
     if query.embedding is None and serving.wants_vector(product_id):
         query = _embedded(query, serving, clock)
     with clock("fetch"):
-        vector = query.embedding.vector if query.embedding else None
-        references = serving.references(product_id, vector)
+        references = serving.references(product_id, _vector(query))
         profile = serving.profile(product_id)
         known = serving.nulls
     evidence = examine(
@@ -146,15 +147,29 @@ def _against(
         calibrated=judged.calibrated,
         findings=judged.findings,
         budget=request.budget,
+        product=product_extent(evidence),
+        compared=len(references),
+        units=_units(evidence, judged, serving, clock),
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
-        query.keypoints()  # on its own clock
-        with clock("recognise"):
-            other = _other_product(query, evidence, product_id, summary.inliers, serving)
+        other = _other_product(query, evidence, product_id, summary.inliers, serving, clock)
         facts = replace(facts, other_product=other)
     result = _result(request, serving, clock, decide(facts), product_id=product_id)
-    result = _with_figures(result, evidence, judged, summary)
+    result = _with_figures(result, evidence, judged, facts)
     return _with_picture(result, request, evidence, judged, serving, clock)
+
+
+def _vector(query: Query) -> Floats | None:
+    return None if query.embedding is None else query.embedding.vector
+
+
+def _units(
+    evidence: Evidence, judged: Judgement, serving: Serving, clock: StageClock
+) -> Units | None:
+    if not judged.findings:
+        return None
+    with clock("units"):
+        return units_left(evidence, judged, root=serving.gallery.root)
 
 
 def _with_picture(
@@ -199,7 +214,12 @@ def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None
 
 
 def _other_product(
-    query: Query, evidence: Evidence, product_id: str, inliers: int, serving: Serving
+    query: Query,
+    evidence: Evidence,
+    product_id: str,
+    inliers: int,
+    serving: Serving,
+    clock: StageClock,
 ) -> str | None:
     vector = evidence.view.vector
 
@@ -207,8 +227,10 @@ def _other_product(
         found = _identified(query, serving, vector, top=1)
         return found.candidates[0].product_id if found.known else None
 
-    likely = _recognise(query, serving, vector)
-    return better_product(likely, product_id=product_id, inliers=inliers, known=known)
+    query.keypoints()  # on its own clock
+    with clock("recognise"):
+        likely = _recognise(query, serving, vector)
+        return better_product(likely, product_id=product_id, inliers=inliers, known=known)
 
 
 def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:
@@ -268,14 +290,14 @@ def _result(
 
 
 def _with_figures(
-    result: Inspection, evidence: Evidence, judged: Judgement, summary: AlignmentSummary
+    result: Inspection, evidence: Evidence, judged: Judgement, facts: Facts
 ) -> Inspection:
     calibrated = judged.calibrated
     value = judged.scored.score
     if not math.isfinite(value):  # nothing to scale by: the raw evidence, as it is
         raw = [c.score for c in evidence.comparison.channels if math.isfinite(c.score)]
         value = max(raw, default=0.0)
-    judged_damage = result.verdict in ("damaged", "review")
+    judged_damage = result.verdict in _DAMAGE
     return replace(
         result,
         score=value,
@@ -283,8 +305,9 @@ def _with_figures(
         threshold=calibrated.threshold if calibrated else None,
         calibration=calibrated.calibration if calibrated else None,
         findings=judged.findings if judged_damage else (),
+        units=facts.units if judged_damage else None,
         references=evidence.reference_ids,
-        alignment=summary,
+        alignment=facts.alignment,
     )
 
 

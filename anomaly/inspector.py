@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,9 @@ import numpy as np
 
 from anomaly.builder import embedder_for
 from anomaly.config import InspectConfig, inspect_config
+from anomaly.errors import ViewsError
 from anomaly.inspection import Request, identify_picture, inspect_picture
+from anomaly.item import ItemInspection, agreed_product, decide_item
 from anomaly.pipeline import StageClock
 from anomaly.results import Inspection, Unreadable
 from anomaly.serving import Serving
@@ -120,6 +122,55 @@ class Inspector:
         marked = None if mask is None else read_mask(mask, size=size)
         with self._serving() as serving, one_blas_thread:
             return identify_picture(pixels, serving, mask=marked, top=top)
+
+    def inspect_views(
+        self,
+        views: Sequence[ImageSource],
+        *,
+        product_id: str | None = None,
+        name: str | None = None,
+        picture: bool = False,
+    ) -> ItemInspection:
+        """The verdict on one item of which `views` are pictures, all against one build.
+
+        The item's pristine copies are called damaged no more often than the budget says, however
+        many views there are (`anomaly.item`): each is inspected at its share. Without
+        `product_id` the item is what most views show, and the others are inspected as that. A
+        view that can't be read or compared leaves an item unfinished, never `ok`. `name`: what
+        the result calls the item; its first view by default. Raises `ViewsError` without views.
+        """
+        if not views:
+            raise ViewsError("an item of no views; give at least one picture of it")
+        budget = self._config.budget
+        with self._serving() as serving, one_blas_thread:
+
+            def look(view: ImageSource, claim: str | None) -> Inspection | Unreadable:
+                clock = StageClock()
+                try:
+                    with clock("read"):
+                        pixels = read_image(view)
+                    share = budget / len(views)
+                    request = Request(pixels, _name(view), claim, None, share, picture)
+                    return inspect_picture(request, serving, clock=clock)
+                except (EmbeddingsError, GalleryError) as error:
+                    return Unreadable(_name(view), error.code, str(error))
+
+            found = [look(view, product_id) for view in views]
+            agreed = product_id if product_id is not None else agreed_product(found)
+            if agreed is not None:
+                found = [
+                    look(view, agreed)
+                    if isinstance(seen, Inspection) and seen.product_id != agreed
+                    else seen
+                    for view, seen in zip(views, found, strict=True)
+                ]
+        return decide_item(
+            found,
+            item=_name(views[0]) if name is None else name,
+            product_id=agreed,
+            claimed=product_id is not None,
+            budget=budget,
+        )
 
     def inspect_many(
         self,

@@ -128,7 +128,8 @@ def _laid_out(
 
 
 def _header(inspection: Inspection, *, width: int) -> Pixels:
-    canvas = np.full((66, width, 3), _STRIP, np.uint8)
+    first, rest = _two_lines(inspection.reason.text, width - 2 * _GAP, size=14)
+    canvas = np.full((84 if rest else 66, width, 3), _STRIP, np.uint8)
     draw, done = _pen(canvas)
     verdict = inspection.verdict.replace("_", " ").upper()
     right = _GAP + 20 + int(_font(17).getlength(verdict))
@@ -141,7 +142,8 @@ def _header(inspection: Inspection, *, width: int) -> Pixels:
         draw.text((width - _GAP, 21), figures, fill=_TEXT, font=_font(14), anchor="rm")
     product = "no product recognised" if inspection.product_id is None else inspection.product_id
     _write(draw, (right + 12, 11), product, room=int(room - right - 36), size=17)
-    _write(draw, (_GAP, 42), inspection.reason.text, room=width - 2 * _GAP, size=14, fill=_FAINT)
+    for top, text in ((42, first), (60, rest)):
+        _write(draw, (_GAP, top), text, room=width - 2 * _GAP, size=14, fill=_FAINT)
     return done()
 
 
@@ -304,12 +306,25 @@ def _write(
 
 def _shortened(text: str, room: int, *, size: int) -> str:
     """As much of one line as fits into `room` pixels."""
-    text = "".join(_drawable(c) for c in text[:300])
+    text = _drawn(text[:300])
     if _font(size).getlength(text) <= room:
         return text
     while text and _font(size).getlength(text + "...") > room:
         text = text[:-1]
     return text.rstrip() + "..."
+
+
+def _two_lines(text: str, room: int, *, size: int) -> tuple[str, str]:
+    """As many words as fit into `room` pixels, and the others."""
+    words = text[:600].split(" ")
+    fits = len(words)
+    while fits > 1 and _font(size).getlength(_drawn(" ".join(words[:fits]))) > room:
+        fits -= 1
+    return " ".join(words[:fits]), " ".join(words[fits:])
+
+
+def _drawn(text: str) -> str:
+    return "".join(_drawable(c) for c in text)
 
 
 @lru_cache(maxsize=4096)

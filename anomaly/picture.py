@@ -1,4 +1,5 @@
-"""What overlays are drawn from: the best reference in the query's place, evidence per pixel."""
+"""What needs the reference's picture: overlays (the best reference in the query's place, evidence
+per pixel), and counting units."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ import cv2
 import numpy as np
 
 from anomaly.pipeline import Judgement
-from anomaly.results import Evidence, Picture, View
+from anomaly.results import Evidence, Pairing, Picture, Units, View
+from anomaly.units import count_units
 from embeddings.errors import EmbeddingsError
 from embeddings.images import Pixels, read_image
 from embeddings.patches import Floats
@@ -31,10 +33,34 @@ def draw_picture(
     )
 
 
-def _reference(image: Pixels, evidence: Evidence, root: Path) -> Pixels | None:
+def units_left(evidence: Evidence, judged: Judgement, *, root: Path) -> Units | None:
+    """Where something is missing of an aligned product: how many units like it are there.
+
+    None as `count_units` says, and where the reference's original can't be read.
+    """
+    best = _fitting(evidence)
+    gone = [f for f in judged.findings if f.kind == "missing" and f.bbox_px is not None]
+    if best is None or best.registration.matrix is None or not gone:
+        return None
+    try:
+        pixels = read_image(read_reference_picture(root, best.reference_id))
+    except (DamagedGallery, EmbeddingsError):
+        return None
+    return count_units(
+        gone[0], reference=pixels, matrix=best.registration.matrix, view=evidence.view,
+        heat=judged.scored.heat,
+    )  # fmt: skip
+
+
+def _fitting(evidence: Evidence) -> Pairing | None:
+    """The best reference, unless the patches refute its alignment."""
     best = evidence.alignment.fitting if evidence.alignment else None
-    if best is not None and best.reference_id in evidence.comparison.refuted:
-        best = None
+    refuted = best is not None and best.reference_id in evidence.comparison.refuted
+    return None if refuted else best
+
+
+def _reference(image: Pixels, evidence: Evidence, root: Path) -> Pixels | None:
+    best = _fitting(evidence)
     name = best.reference_id if best else evidence.reference_ids[0]
     try:
         pixels = read_image(read_reference_picture(root, name))

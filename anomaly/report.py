@@ -16,9 +16,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from anomaly.item import ItemInspection
 from anomaly.overlay import draw_panels
 from anomaly.results import Inspection, Unreadable
-from anomaly.schema import as_json
+from anomaly.schema import as_json, item_as_json
 from gallery import durable
 
 _ORDER = (
@@ -33,14 +34,16 @@ _WORDS = {"pristine": "ok", "unreadable": "error"} | {outcome: outcome for outco
 class Row:
     """One line of a report.
 
-    result     the `amiss.inspect/1` object
+    result     the `amiss.inspect/1` object, or `amiss.item/1` where there are `views`
     thumbnail  JPEG of the panels, or None where no picture was kept
     size       (width, height) of the thumbnail in pixels
+    views      a row for each view of an item; empty for a picture by itself
     """
 
     result: Mapping[str, Any]
     thumbnail: bytes | None = None
     size: tuple[int, int] = (0, 0)
+    views: tuple[Row, ...] = ()
 
     @property
     def outcome(self) -> str:
@@ -58,6 +61,11 @@ def report_row(result: Inspection | Unreadable) -> Row:
     data = io.BytesIO()
     Image.fromarray(panels).save(data, "JPEG", quality=_QUALITY, optimize=True)
     return Row(as_json(result), data.getvalue(), (panels.shape[1], panels.shape[0]))
+
+
+def item_row(item: ItemInspection) -> Row:
+    """What a report says of an item and its views."""
+    return Row(item_as_json(item), views=tuple(report_row(view) for view in item.views))
 
 
 def write_report(
@@ -88,7 +96,9 @@ def write_report(
         date=date,
         rows=shown,
         counts={outcome: counts[outcome] for outcome in _ORDER if counts[outcome]},
-        builds=sorted({str(row.result["build"]) for row in rows if "build" in row.result}),
+        builds=sorted({str(r.result["build"]) for r in _pictures(rows) if "build" in r.result}),
+        pictures=len(_pictures(rows)),
+        items=sum(bool(row.views) for row in rows),
         truth=truth is not None,
         judged=sum(row["matched"] is not None for row in shown),
         matches=sum(row["matched"] is True for row in shown),
@@ -104,6 +114,10 @@ def matches_truth(outcome: str, expected: str) -> bool | None:
     return outcome in wanted if wanted else None
 
 
+def _pictures(rows: Sequence[Row]) -> list[Row]:
+    return [picture for row in rows for picture in (row.views or (row,))]
+
+
 def _suspicion(row: Row) -> tuple[int, float]:
     score = row.result.get("score")
     return _ORDER.index(row.outcome), float("inf") if score is None else -score
@@ -112,11 +126,14 @@ def _suspicion(row: Row) -> tuple[int, float]:
 def _shown(row: Row, truth: Mapping[str, str] | None) -> dict[str, Any]:
     """What the template needs of a row, in its words."""
     result = row.result
-    expected = None if truth is None else truth.get(str(result["image"]))
+    name = str(result["item"] if row.views else result["image"])
+    expected = None if truth is None else truth.get(name)
     code, text = _reason(result)
     thumbnail = row.thumbnail and base64.b64encode(row.thumbnail).decode()
     return {
         "result": result,
+        "name": name,
+        "views": [_shown(view, None) for view in row.views],
         "outcome": row.outcome,
         "rank": _ORDER.index(row.outcome),
         "code": code,
@@ -126,10 +143,15 @@ def _shown(row: Row, truth: Mapping[str, str] | None) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in result.get("findings", ())],
         "bar": _bar(result.get("score"), result.get("threshold")),
         "alignment": _alignment(result.get("alignment")),
-        "total_ms": sum(result["timings_ms"].values()) if result.get("timings_ms") else None,
+        "total_ms": _total_ms(row),
         "expected": expected,
         "matched": None if expected is None else matches_truth(row.outcome, expected),
     }
+
+
+def _total_ms(row: Row) -> float | None:
+    spent = [r.result["timings_ms"] for r in _pictures([row]) if r.result.get("timings_ms")]
+    return sum(sum(stages.values()) for stages in spent) if spent else None
 
 
 def _reason(result: Mapping[str, Any]) -> tuple[str, str]:

@@ -47,6 +47,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Of `total` alike units that the reference shows, `found` are in the picture."""
+
+    found: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Calibration:
     """Which null the p-value was taken from, how many scores it holds, its smallest p-value."""
 
@@ -95,6 +103,7 @@ class Inspection:
 
     score, p_value, threshold, calibration are None where nothing could be compared. `timings_ms`:
     disjoint stages. `delta`: what lay over the `build`, None for the build as it was built.
+    `units`: of a set of alike units of which one is missing; else None.
     """
 
     inspection_id: str
@@ -115,6 +124,7 @@ class Inspection:
     alignment: AlignmentSummary | None = None
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     delta: str | None = None
+    units: Units | None = None
     picture: Picture | None = field(default=None, compare=False, repr=False)
 
 

@@ -1,6 +1,8 @@
-"""The machine contract `amiss.inspect/1`: one JSON object per picture; keys are only ever added.
+"""The machine contracts `amiss.inspect/1`, one JSON object per picture, and `amiss.item/1`, one per
+item of several views; keys are only ever added.
 
-`inspect.schema.json` beside this file says what may stand in it, for readers in any language.
+`inspect.schema.json` and `item.schema.json` beside this file say what may stand in them, for
+readers in any language.
 """
 
 from __future__ import annotations
@@ -10,9 +12,18 @@ import math
 from importlib import resources
 from typing import Any
 
-from anomaly.results import AlignmentSummary, Calibration, Finding, Inspection, Unreadable
+from anomaly.item import ItemInspection
+from anomaly.results import (
+    AlignmentSummary,
+    Calibration,
+    Finding,
+    Inspection,
+    Units,
+    Unreadable,
+)
 
 SCHEMA = "amiss.inspect/1"
+ITEM_SCHEMA = "amiss.item/1"
 
 
 def as_json(result: Inspection | Unreadable) -> dict[str, Any]:
@@ -25,9 +36,38 @@ def as_json(result: Inspection | Unreadable) -> dict[str, Any]:
     return value
 
 
+def item_as_json(item: ItemInspection) -> dict[str, Any]:
+    """The verdict on an item as JSON values only, with its views as `as_json` gives them."""
+    return {
+        "schema": ITEM_SCHEMA,
+        "item": item.item,
+        "product_id": item.product_id,
+        "product_id_source": item.product_id_source,
+        "verdict": item.verdict,
+        "reason": {"code": item.reason.code, "text": item.reason.text},
+        "deciding": item.deciding,
+        "p_value": _number(item.p_value),
+        "attainable": _number(item.attainable),
+        "budget": float(item.budget),
+        "view_budget": float(item.view_budget),
+        "views": [as_json(view) for view in item.views],
+    }
+
+
 def load_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) that every `as_json` value is valid against."""
-    text = resources.files("anomaly").joinpath("inspect.schema.json").read_text("utf-8")
+    return _shipped("inspect.schema.json")
+
+
+def load_item_schema() -> dict[str, Any]:
+    """The JSON Schema of every `item_as_json` value, the views' bundled with it."""
+    schema = _shipped("item.schema.json")
+    schema["$defs"] = {"view": load_schema()}  # which it refers to by its $id
+    return schema
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    text = resources.files("anomaly").joinpath(name).read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
 
@@ -55,6 +95,7 @@ def _inspection(result: Inspection) -> dict[str, Any]:
         "threshold": _number(result.threshold),
         "calibration": None if result.calibration is None else _calibration(result.calibration),
         "findings": [_finding(finding) for finding in by_score],
+        "units": _units(result.units),
         "references": list(result.references),
         "alignment": None if result.alignment is None else _alignment(result.alignment),
         "build": result.build,
@@ -82,6 +123,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "score": float(finding.score),
         "reference_id": finding.reference_id,
     }
+
+
+def _units(units: Units | None) -> dict[str, Any] | None:
+    return None if units is None else {"found": int(units.found), "total": int(units.total)}
 
 
 def _alignment(summary: AlignmentSummary) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from anomaly import load_schema
+from anomaly import load_item_schema, load_schema
 from anomaly.cli import app
 from anomaly.demo import run_demo
 from anomaly.errors import ConfigError
@@ -147,3 +147,28 @@ def test_the_demo_overwrites_nothing_that_is_not_its_own(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="something else"):
         next(run_demo(tmp_path))
     assert kept.read_text() == "mine"
+
+
+def test_views_give_one_line_and_one_row_per_item(
+    shop: Path, shots: dict[str, str], tmp_path: Path
+) -> None:
+    pictures = [shots[n] for n in ("pristine", "torn", "pristine", "broken")]
+    out, log = tmp_path / "out", tmp_path / "log"
+    command = ["inspect", str(shop), *pictures, "--product", CARTON, "--views", "2"]
+    done = _run(*command, "--json", "--out", str(out), "--log", str(log))
+    assert done.exit_code == 4, done.output
+    rows = _lines(done.stdout)
+    checker = jsonschema.Draft202012Validator(load_item_schema())
+    for row in rows:
+        checker.validate(row)
+    assert [row["verdict"] for row in rows] == ["damaged", "cannot_compare"]
+    assert [view["image"] for row in rows for view in row["views"]] == pictures
+    assert len(list(out.glob("*.png"))) == 3
+    page = (out / "report.html").read_text("utf-8")
+    assert "4 pictures · 2 items" in page
+    assert page.count("<tr data-place") == 2
+    assert page.count('<img loading="lazy"') == 3
+    assert len(list(InspectionLog(log).entries())) == 2  # the same picture twice is one inspection
+    shown = _run(*command)
+    assert "view 2 of 2" in shown.stdout
+    assert _run("inspect", str(shop), *pictures[:3], "--views", "2").exit_code == 2

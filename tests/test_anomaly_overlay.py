@@ -147,3 +147,13 @@ def test_it_is_written_as_png(tmp_path: Path) -> None:
         assert image.format == "PNG"
         np.testing.assert_array_equal(np.asarray(image), draw_overlay(OK, _picture()))
     assert [p.name for p in path.parent.iterdir()] == ["7.png"]
+
+
+def test_a_long_reason_goes_on_in_a_second_line() -> None:
+    short, long = (
+        draw_overlay(replace(OK, reason=Reason("c", "because " * words)), _picture())
+        for words in (2, 60)
+    )
+    more = long.shape[0] - short.shape[0]
+    assert 10 < more < 30
+    assert not (long[60 : 60 + more, 8:200] == long[60, 0]).all()  # something stands there

@@ -245,7 +245,9 @@ def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:
 
 
 def test_spreads_beside_the_product_count_several_times_themselves() -> None:
-    priors = {name: Prior(1.0, 0.6, 0.8) for name in ("product", "surroundings", "around", "absent")}
+    priors = {
+        name: Prior(1.0, 0.6, 0.8) for name in ("product", "surroundings", "around", "absent")
+    }
     spreads = {name: null.spread for name, null in Profile(()).nulls(priors).items()}
     assert spreads == pytest.approx(
         {"product": 1.0, "surroundings": 2.0, "around": 4.0, "absent": 2.0}
