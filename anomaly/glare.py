@@ -69,10 +69,12 @@ def without_glare(
     veil = np.minimum.reduce([one.veil for one in lit]) > _VEIL
     seeds = clipped & (np.mean([one.white for one in lit], axis=0) < 0.5)
     hidden = _connected(veil | clipped, seeds)
-    product = np.logical_or.reduce([one.product for one in lit])
-    if not hidden.any() or hidden[product].mean() > _MOST:
+    if not hidden.any():
         return view
-    return _without(view, (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured, _RIM)
+    without = _without(view, (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured, _RIM)
+    product = _shares(np.logical_or.reduce([one.product for one in lit]), view) > 0.5
+    left = int((without.measured & product).sum())
+    return without if left >= (1 - _MOST) * (view.measured & product).sum() else view
 
 
 @dataclass(frozen=True)

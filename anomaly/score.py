@@ -27,7 +27,7 @@ _NORM = 2
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
-_KNOWN = 0.35  # of what is gone: what is less new than that is known content
+_KNOWN = 0.45  # of what is gone: what is less new than that is known content
 _MOST_FINDINGS = 20
 
 

@@ -101,7 +101,7 @@ def test_build_then_every_reading_verb_works_and_speaks_only_json(
     first = found["candidates"][0]  # type: ignore[index]
     assert first["product_id"] == "product 1"
     assert first["score"] == pytest.approx(0, abs=1e-5)
-    assert first["p_value"] is None
+    assert 0 < first["p_value"] < 1  # against impostors of so small a gallery it tells nothing
 
 
 def test_verbs_also_speak_to_people(amiss: Amiss, source: Path, tmp_path: Path) -> None:
