@@ -148,9 +148,7 @@ def _against(
         budget=request.budget,
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
-        query.keypoints()  # on its own clock
-        with clock("recognise"):
-            other = _other_product(query, evidence, product_id, summary.inliers, serving)
+        other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
     result = _result(request, serving, clock, decide(facts), product_id=product_id)
     result = _with_figures(result, evidence, judged, summary)
@@ -199,16 +197,28 @@ def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None
 
 
 def _other_product(
-    query: Query, evidence: Evidence, product_id: str, inliers: int, serving: Serving
+    query: Query,
+    evidence: Evidence,
+    product_id: str,
+    summary: AlignmentSummary,
+    serving: Serving,
+    clock: StageClock,
 ) -> str | None:
+    query.keypoints()  # on its own clock
     vector = evidence.view.vector
+    if summary.status == "failed" and (evidence.view.turn_deg or evidence.view.zoom != 1):
+        # The view was turned to a reference that patches refuted: little of the product may show.
+        query = query if query.embedding else _embedded(query, serving, clock)
+        assert query.embedding is not None
+        vector = query.embedding.vector
 
     def known() -> str | None:
         found = _identified(query, serving, vector, top=1)
         return found.candidates[0].product_id if found.known else None
 
-    likely = _recognise(query, serving, vector)
-    return better_product(likely, product_id=product_id, inliers=inliers, known=known)
+    with clock("recognise"):
+        likely = _recognise(query, serving, vector)
+        return better_product(likely, product_id=product_id, inliers=summary.inliers, known=known)
 
 
 def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:
