@@ -152,7 +152,7 @@ def _against(
         units=_units(evidence, judged, serving, clock),
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
-        other = _other_product(query, evidence, product_id, summary.inliers, serving, clock)
+        other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
     result = _result(request, serving, clock, decide(facts), product_id=product_id)
     result = _with_figures(result, evidence, judged, facts)
@@ -217,20 +217,25 @@ def _other_product(
     query: Query,
     evidence: Evidence,
     product_id: str,
-    inliers: int,
+    summary: AlignmentSummary,
     serving: Serving,
     clock: StageClock,
 ) -> str | None:
+    query.keypoints()  # on its own clock
     vector = evidence.view.vector
+    if summary.status == "failed" and (evidence.view.turn_deg or evidence.view.zoom != 1):
+        # The view was turned to a reference that patches refuted: little of the product may show.
+        query = query if query.embedding else _embedded(query, serving, clock)
+        assert query.embedding is not None
+        vector = query.embedding.vector
 
     def known() -> str | None:
         found = _identified(query, serving, vector, top=1)
         return found.candidates[0].product_id if found.known else None
 
-    query.keypoints()  # on its own clock
     with clock("recognise"):
         likely = _recognise(query, serving, vector)
-        return better_product(likely, product_id=product_id, inliers=inliers, known=known)
+        return better_product(likely, product_id=product_id, inliers=summary.inliers, known=known)
 
 
 def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:

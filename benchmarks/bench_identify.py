@@ -290,11 +290,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     asked = parser.parse_args()
-    kept = RESULTS / "identify.json"
-    figures = json.loads(kept.read_text("utf-8"))["figures"] if kept.exists() else {}
     with tempfile.TemporaryDirectory() as work:
-        for part in asked.parts:
-            figures[part] = PARTS[part](Path(work))
+        figures = {part: PARTS[part](Path(work)) for part in asked.parts}
+    kept = RESULTS / "identify.json"
+    if kept.exists():
+        figures = json.loads(kept.read_text("utf-8"))["figures"] | figures
     save("identify", "AMISS_DATA=... python -m benchmarks.bench_identify", figures)
 
 

@@ -249,3 +249,17 @@ def test_a_record_without_a_field_is_damage(make_picture, field: str) -> None:
     meta = {k: v for k, v in record.meta.items() if k != field}
     with pytest.raises(DamagedGallery, match=field):
         from_record(Record(record.kind, meta, record.arrays), found.vector)
+
+
+def test_some_arrays_alone_are_those_of_the_whole_and_still_checked() -> None:
+    record = Record("thing", {"a": 1}, {"x": np.arange(5), "y": np.ones((2, 3), np.float32)})
+    data = pack(record)
+    part = unpack(data, where="here", only=("y",))
+    assert set(part.arrays) == {"y"}
+    assert np.array_equal(part.arrays["y"], record.arrays["y"])
+    assert part.packed is None
+    spoiled = bytearray(data)
+    spoiled[-1] ^= 1  # in an array that was or wasn't asked for: both are checked
+    for name in ("x", "y"):
+        with pytest.raises(DamagedGallery, match="here"):
+            unpack(bytes(spoiled), where="here", only=(name,))
