@@ -32,7 +32,14 @@ from anomaly.results import (
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
-from anomaly.view import VIEW_VERSION, as_it_is, comparable, turned, wants_turning
+from anomaly.view import (
+    VIEW_VERSION,
+    as_it_is,
+    comparable,
+    out_of_picture,
+    turned,
+    wants_turning,
+)
 from embeddings.embedder import Embedder, Embedding
 from embeddings.fingerprint import ScoringFingerprint
 from embeddings.foreground import FOREGROUND_VERSION, Foreground
@@ -124,13 +131,7 @@ def examine(
             alignment = align(points, references, foreground=query.foreground)
     best = alignment.fitting if alignment else None
     with timed("embed"):
-        if best is not None and wants_turning(best):
-            (reference,) = (r for r in references if r.reference_id == best.reference_id)
-            view = turned(
-                query.pixels(), best, reference, embedder=embedder, foreground=query.foreground
-            )
-        else:
-            view = as_it_is(query.embedding or _embed(query, embedder))
+        view = _view(query, best, references, embedder)
     usable = _usable(alignment, view)
     look = cache(lambda: _look(query, view))
     with timed("glare"):
@@ -176,6 +177,19 @@ def judge(
                 reference_id=best.reference_id if best else None,
             )
     return Judgement(scored, calibrated, findings)
+
+
+def _view(
+    query: Query, best: Pairing | None, references: Sequence[Reference], embedder: Embedder
+) -> View:
+    if best is not None:
+        (reference,) = (r for r in references if r.reference_id == best.reference_id)
+        size = query.keypoints().image_size
+        if wants_turning(best) or out_of_picture(best, reference, size):
+            return turned(
+                query.pixels(), best, reference, embedder=embedder, foreground=query.foreground
+            )
+    return as_it_is(query.embedding or _embed(query, embedder))
 
 
 def _embed(query: Query, embedder: Embedder) -> Embedding:
