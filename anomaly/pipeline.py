@@ -110,6 +110,14 @@ class Judgement:
     def suspicious(self) -> bool:
         return self.calibrated is not None and self.calibrated.suspicious
 
+    def explained(self, product: Mask) -> float:
+        """Share of the measured cells of an (H, W) product that are no more amiss than pristine
+        pictures; 1 where nothing is known of those."""
+        if self.calibrated is None or self.scored.heat.shape != product.shape:
+            return 1.0
+        heat = self.scored.heat[product & np.isfinite(self.scored.heat)]
+        return float((heat <= self.calibrated.threshold).mean()) if heat.size else 1.0
+
 
 def examine(
     query: Query,
