@@ -29,7 +29,7 @@ from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 5
+COMPARE_VERSION = 6
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
@@ -114,6 +114,8 @@ def _detail_channel(
 def _outline_channel(
     foreground: Foreground, pairs: Sequence[tuple[Reference, Pairing]], view: View
 ) -> list[Channel]:
+    if view.partial and foreground.source != "given":
+        return []  # estimates take the colours along the border for the background's
     outline = compare_outlines(foreground, pairs, picture_size=view.picture_size)
     if outline is None:
         return []

@@ -13,6 +13,9 @@ from anomaly.explain import Extent, compared_with, what_differs
 from anomaly.results import AlignmentSummary, Calibrated, Finding, Reason, Units, Verdict
 
 _LEAST_COVERAGE = 0.5
+# Severe damage to three tenths of a face leaves 0.53 and more of the product explained; other faces
+# that register by print they share, less than 0.25 (rendered).
+_LEAST_EXPLAINED = 0.4
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Facts:
     product        where the product lies in the picture, or None
     compared       how many references it was compared with
     units          of a set from which one is missing, or None
+    explained      share of the product in the picture that is like an aligned reference, 0 to 1
     """
 
     product_id: str
@@ -40,6 +44,7 @@ class Facts:
     product: Extent | None = None
     compared: int = 1
     units: Units | None = None
+    explained: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,13 @@ def _not_comparable(facts: Facts) -> Decision | None:
         return _say(
             "cannot_compare", "product_out_of_picture",
             f"only {facts.coverage:.0%} of the product lie in the picture",
+        )  # fmt: skip
+    if facts.alignment.status == "aligned" and facts.explained < _LEAST_EXPLAINED:
+        return _say(
+            "cannot_compare", "view_not_covered",
+            f"no reference shows this face of the product, or it differs all over: only "
+            f"{facts.explained:.0%} of it look like a reference; add a reference if it is one of "
+            "its faces",
         )  # fmt: skip
     return None
 

@@ -126,9 +126,8 @@ def _against(
         references = serving.references(product_id, _vector(query))
         profile = serving.profile(product_id)
         known = serving.nulls
-    evidence = examine(
-        query, references, embedder=serving.embedder, placed=profile.has_form, clock=clock
-    )
+    form = profile.has_form
+    evidence = examine(query, references, embedder=serving.embedder, placed=form, clock=clock)
     judged = judge(
         evidence,
         nulls=profile.nulls(known.priors),
@@ -142,7 +141,7 @@ def _against(
         shown=_shows_something(query, references),
         other_product=None,
         alignment=summary,
-        has_form=profile.has_form,
+        has_form=form,
         coverage=evidence.comparison.coverage,
         calibrated=judged.calibrated,
         findings=judged.findings,
@@ -150,6 +149,7 @@ def _against(
         product=product_extent(evidence),
         compared=len(references),
         units=_units(evidence, judged, serving, clock),
+        explained=judged.explained(evidence.comparison.product),
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
@@ -235,7 +235,18 @@ def _other_product(
 
     with clock("recognise"):
         likely = _recognise(query, serving, vector)
-        return better_product(likely, product_id=product_id, inliers=summary.inliers, known=known)
+        name = better_product(likely, product_id=product_id, inliers=summary.inliers, known=known)
+        if name is not None and not _borne_out(name, query, vector, serving):
+            return None
+        return name
+
+
+def _borne_out(product_id: str, query: Query, vector: Floats, serving: Serving) -> bool:
+    """Whether patches bear out that a product is shown: faces of others share print with it."""
+    if not serving.profile(product_id).has_form:
+        return True
+    references = serving.references(product_id, vector)
+    return bool(examine(query, references, embedder=serving.embedder).comparison.placed)
 
 
 def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:

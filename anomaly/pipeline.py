@@ -32,7 +32,14 @@ from anomaly.results import (
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
-from anomaly.view import VIEW_VERSION, as_it_is, comparable, turned, wants_turning
+from anomaly.view import (
+    VIEW_VERSION,
+    as_it_is,
+    comparable,
+    out_of_picture,
+    turned,
+    wants_turning,
+)
 from embeddings.embedder import Embedder, Embedding
 from embeddings.fingerprint import ScoringFingerprint
 from embeddings.foreground import FOREGROUND_VERSION, Foreground
@@ -103,6 +110,14 @@ class Judgement:
     def suspicious(self) -> bool:
         return self.calibrated is not None and self.calibrated.suspicious
 
+    def explained(self, product: Mask) -> float:
+        """Share of the measured cells of an (H, W) product that are no more amiss than pristine
+        pictures; 1 where nothing is known of those."""
+        if self.calibrated is None or self.scored.heat.shape != product.shape:
+            return 1.0
+        heat = self.scored.heat[product & np.isfinite(self.scored.heat)]
+        return float((heat <= self.calibrated.threshold).mean()) if heat.size else 1.0
+
 
 def examine(
     query: Query,
@@ -124,13 +139,7 @@ def examine(
             alignment = align(points, references, foreground=query.foreground)
     best = alignment.fitting if alignment else None
     with timed("embed"):
-        if best is not None and wants_turning(best):
-            (reference,) = (r for r in references if r.reference_id == best.reference_id)
-            view = turned(
-                query.pixels(), best, reference, embedder=embedder, foreground=query.foreground
-            )
-        else:
-            view = as_it_is(query.embedding or _embed(query, embedder))
+        view = _view(query, best, references, embedder)
     usable = _usable(alignment, view)
     look = cache(lambda: _look(query, view))
     with timed("glare"):
@@ -176,6 +185,19 @@ def judge(
                 reference_id=best.reference_id if best else None,
             )
     return Judgement(scored, calibrated, findings)
+
+
+def _view(
+    query: Query, best: Pairing | None, references: Sequence[Reference], embedder: Embedder
+) -> View:
+    if best is not None:
+        (reference,) = (r for r in references if r.reference_id == best.reference_id)
+        size = query.keypoints().image_size
+        if wants_turning(best) or out_of_picture(best, reference, size):
+            return turned(
+                query.pixels(), best, reference, embedder=embedder, foreground=query.foreground
+            )
+    return as_it_is(query.embedding or _embed(query, embedder))
 
 
 def _embed(query: Query, embedder: Embedder) -> Embedding:

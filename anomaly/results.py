@@ -187,6 +187,7 @@ class View:
     picture_size  (height, width) of the picture as given
     measured  (H, W) bool: cells that show the picture, not glare or what was filled in beside it
     glare     share of the cells that glare hides
+    partial   whether some of the product lies beyond the picture, where a reference stands for it
     """
 
     patches: PatchGrid
@@ -197,6 +198,7 @@ class View:
     picture_size: tuple[int, int]
     measured: Mask
     glare: float = 0.0
+    partial: bool = False
 
     def centres_in_picture(self) -> Floats:
         """(H * W, 2) float32 x, y of the cells in the picture as given."""

@@ -273,6 +273,19 @@ def test_an_outline_is_one_more_channel_where_both_masks_are_trusted() -> None:
     assert np.isfinite(outline.map).sum() > 10
 
 
+def test_an_estimated_outline_says_nothing_of_a_product_that_the_picture_cuts_off() -> None:
+    image = picture()
+    given = given_foreground(mask_at())
+    for partial, ground, wanted in [
+        (True, given, True),
+        (True, replace(given, source="estimated"), False),
+        (False, replace(given, source="estimated"), True),
+    ]:
+        view = replace(view_of(image), partial=partial)
+        found = compared(view, [reference_of(image)], IDENTITY, foreground=ground)
+        assert ("outline" in {channel.name for channel in found.placed}) is wanted
+
+
 @pytest.mark.parametrize(
     ("y", "x", "name", "other"),
     [(56, 88, "product", "surroundings"), (8, 160, "surroundings", "product")],

@@ -58,6 +58,8 @@ def verdict_of(facts: Facts) -> tuple[str, str]:
         ({"alignment": FAILED}, "cannot_compare", "view_not_covered"),
         ({"coverage": 0.49}, "cannot_compare", "product_out_of_picture"),
         ({"coverage": 0.5}, "damaged", "beyond_pristine"),
+        ({"explained": 0.39}, "cannot_compare", "view_not_covered"),
+        ({"explained": 0.4}, "damaged", "beyond_pristine"),
         ({"calibrated": None}, "review", "not_calibrated"),
         ({"calibrated": USUAL}, "ok", "like_references"),
         ({"calibrated": replace(USUAL, entitled=False)}, "ok", "like_references"),
@@ -66,6 +68,11 @@ def verdict_of(facts: Facts) -> tuple[str, str]:
         ({"alignment": FALLBACK, "has_form": False}, "damaged", "beyond_pristine"),
         ({"alignment": FALLBACK, "has_form": False, "coverage": 0.0}, "damaged", "beyond_pristine"),
         ({"alignment": FALLBACK, "calibrated": USUAL}, "ok", "like_references"),
+        (
+            {"alignment": FALLBACK, "has_form": False, "explained": 0.0},
+            "damaged",
+            "beyond_pristine",
+        ),
     ],
 )
 def test_one_fact_changed_at_a_time(change, verdict: str, code: str) -> None:
@@ -77,6 +84,7 @@ SAYS_SO = [  # the first that holds decides, whatever those below it say
     ({"other_product": "comb-1"}, "other_product"),
     ({"alignment": FAILED}, "view_not_covered"),
     ({"alignment": ALIGNED, "coverage": 0.1}, "product_out_of_picture"),
+    ({"alignment": ALIGNED, "explained": 0.1}, "view_not_covered"),
     ({"calibrated": None}, "not_calibrated"),
     ({"alignment": FALLBACK}, "not_aligned"),
     ({"calibrated": UNENTITLED}, "too_few_pristine"),
@@ -169,6 +177,7 @@ def test_sentences_name_what_they_speak_of() -> None:
     assert "'razor-3'" in other
     assert "'comb-1'" in other
     assert "30%" in text_of(coverage=0.3)
+    assert "20% of it" in text_of(explained=0.2)
     few = text_of(calibrated=UNENTITLED)
     assert "4 of them" in few
     assert "0.01" in few

@@ -55,6 +55,22 @@ def test_pristine_products_are_ok_printed_damage_included(
         assert not result.findings
 
 
+def _cut_off(photograph: Photograph, share: float) -> Any:
+    """The picture without what lies right of `share` of the product's width."""
+    columns = np.flatnonzero(photograph.product_mask.any(axis=0))
+    return photograph.image[:, : round(columns[0] + share * (columns[-1] - columns[0]))].copy()
+
+
+@pytest.mark.parametrize("product", [CARTON, SET])
+def test_a_pristine_product_that_the_picture_cuts_off_is_ok(
+    inspector: Inspector, shoot: Shoot, product: str
+) -> None:
+    result = inspector.inspect(_cut_off(shoot(product, 1), 0.75), product_id=product)
+    assert result.verdict == "ok", result
+    little = inspector.inspect(_cut_off(shoot(product, 1), 0.35), product_id=product)
+    assert little.verdict == "cannot_compare"
+
+
 @pytest.mark.parametrize("kind", ["tear", "hole"])
 def test_damage_is_found_where_it_is(inspector: Inspector, shoot: Shoot, kind: str) -> None:
     photograph = shoot(CARTON, 3, damage=Damage(kind, strength=0.8))
@@ -101,6 +117,17 @@ def test_another_products_picture_is_the_wrong_product(inspector: Inspector, sho
     result = inspector.inspect(shoot(WRECK, 9).image, product_id=CARTON)
     assert result.verdict == "wrong_product"
     assert WRECK in result.reason.text
+
+
+def test_print_that_products_share_makes_no_face_another_product(
+    inspector: Inspector, shoot: Shoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registration names the wreck; patches don't bear it out for a carton's back."""
+    monkeypatch.setattr("anomaly.inspection.better_product", lambda *_, **__: WRECK)
+    back = inspector.inspect(shoot(CARTON, 7, face="back").image, product_id=CARTON)
+    assert (back.verdict, back.reason.code) == ("cannot_compare", "view_not_covered")
+    wreck = inspector.inspect(shoot(WRECK, 9).image, product_id=CARTON)
+    assert wreck.verdict == "wrong_product"
 
 
 def test_unknown_products(inspector: Inspector, shoot: Shoot) -> None:

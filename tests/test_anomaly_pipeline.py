@@ -7,7 +7,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from anomaly.pipeline import Query, StageClock, examine
+from anomaly.pipeline import Judgement, Query, StageClock, examine
+from anomaly.results import Calibrated, Calibration, Scored
 from embeddings import fake_embedder
 from embeddings.exposure import clipped_pixels
 from embeddings.foreground import Foreground
@@ -84,3 +85,17 @@ def test_every_stage_is_on_the_clock() -> None:
     clock = StageClock()
     examine(query_of(picture()), [reference_of(picture())], embedder=EMBEDDER, clock=clock)
     assert set(clock.milliseconds) == {"align", "embed", "glare", "compare"}
+
+
+def test_what_is_explained_is_the_share_of_the_product_that_is_no_more_amiss_than_pristine() -> (
+    None
+):
+    """Six cells of product: one isn't measured, two pass the threshold of 3, three don't."""
+    heat = np.array([[9, 4, 3], [np.nan, 0, 2], [9, 9, 9]], np.float32)
+    product = np.array([[1, 1, 1], [1, 1, 1], [0, 0, 0]], np.bool_)
+    known = Calibrated(0.01, 3.0, True, True, Calibration("pooled", 99, 0.01))
+    judged = Judgement(Scored(9.0, heat, {}), known, ())
+    assert judged.explained(product) == 3 / 5
+    assert replace(judged, calibrated=None).explained(product) == 1
+    assert judged.explained(np.zeros_like(product)) == 1
+    assert judged.explained(np.ones((2, 2), np.bool_)) == 1  # nothing was scored

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from anomaly.results import Pairing, View
-from anomaly.view import as_it_is, comparable, turned, wants_turning
+from anomaly.view import as_it_is, comparable, out_of_picture, turned, wants_turning
 from embeddings import Embedder, Embedding, FakeBackbone, fake_embedder, given_foreground
 from embeddings.foreground import Foreground
 from embeddings.registration import Registration, inverse, transform
@@ -45,8 +45,9 @@ def picture(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.clip(128 + 60 * smooth, 0, 255).astype(np.uint8)
 
 
-def reference_of(image: np.ndarray) -> Reference:
-    described = describe(image, EMBEDDER, mask=np.ones(image.shape[:2], np.bool_))
+def reference_of(image: np.ndarray, mask: np.ndarray | None = None) -> Reference:
+    whole = np.ones(image.shape[:2], np.bool_)
+    described = describe(image, EMBEDDER, mask=whole if mask is None else mask)
     row = CatalogRow("p", 1, 0, "r0", None, None, None, None, None, "r0")
     return from_record(to_record(row, described), described.vector)
 
@@ -143,9 +144,59 @@ def test_measured_is_where_a_blank_picture_of_the_same_size_would_show() -> None
 
 def test_beside_the_picture_its_edge_goes_on() -> None:
     query, embedder = np.full((144, 96, 3), 77, np.uint8), Recording()
-    shift = np.array([[1, 0, -96], [0, 1, 0], [0, 0, 1.0]])
-    view_of(query, pairing_of(shift), reference_of(picture()), embedder=embedder)
+    unsure = replace(reference_of(picture()), foreground=everywhere(picture()))
+    view = view_of(query, pairing_of(shifted(-96, 0)), unsure, embedder=embedder)
     np.testing.assert_array_equal(embedder.images[0], 77)
+    assert not view.partial
+
+
+def shifted(x: float, y: float) -> np.ndarray:
+    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
+
+
+def product(rows: slice, columns: slice) -> np.ndarray:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[rows, columns] = True
+    return mask
+
+
+@pytest.mark.parametrize("brightness", [1.0, 0.7])
+def test_beyond_the_picture_the_reference_goes_on_in_the_picture_s_light(brightness) -> None:
+    """The query is the left 128 px; 32 px of the product lie beyond."""
+    whole, embedder = picture(), Recording()
+    query = np.clip(brightness * whole[:, :128].astype(np.float32), 0, 255).astype(np.uint8)
+    reference = reference_of(whole, product(slice(32, 112), slice(32, 160)))
+    view = view_of(query, pairing_of(shifted(0, 0)), reference, embedder=embedder)
+    (seen,) = embedder.images
+    assert view.partial
+    np.testing.assert_array_equal(seen[:, :128], query)
+    off = np.abs(seen[:, 128:].astype(float) - brightness * whole[:, 128:])
+    assert off.mean() < 3  # grey levels: a JPEG, in another light
+    np.testing.assert_array_equal(view.measured, np.arange(24)[None].repeat(18, 0) < 16)
+
+
+@pytest.mark.parametrize(
+    ("shift", "wanted"),
+    [((0, 0), False), ((-24, 0), False), ((-48, 0), True), ((0, 40), True), ((-46, 0), True)],
+)
+def test_a_product_whose_cells_lie_beyond_is_out_of_the_picture(shift, wanted: bool) -> None:
+    """Its mask leaves 40 px at the left and 32 at the bottom; a cell is 8 px."""
+    reference = reference_of(picture(), product(slice(40, 112), slice(40, 120)))
+    assert out_of_picture(pairing_of(shifted(*shift)), reference, SIZE) is wanted
+
+
+def test_a_product_that_fills_its_pictures_is_not_out_of_them() -> None:
+    reference = reference_of(picture())
+    assert not out_of_picture(pairing_of(shifted(-7, 5)), reference, SIZE)
+    assert out_of_picture(pairing_of(shifted(-40, 0)), reference, SIZE)
+
+
+def test_a_guess_at_the_product_or_a_missing_picture_says_nothing_of_what_is_beyond() -> None:
+    reference, far = reference_of(picture()), pairing_of(shifted(-96, 0))
+    assert out_of_picture(far, reference, SIZE)
+    unsure = replace(reference, foreground=replace(reference.foreground, confidence=0.3))
+    assert not out_of_picture(far, unsure, SIZE)
+    assert not out_of_picture(far, replace(reference, coded_thumbnail=None), SIZE)
 
 
 def test_a_slanted_motion_is_followed_at_the_centre_and_never_sheared() -> None:
