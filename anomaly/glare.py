@@ -21,7 +21,7 @@ from embeddings.patches import Floats
 from gallery.describe import Reference
 
 GLARE_VERSION = 1
-_MOST = 0.5  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
+_MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
 _HALO = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
