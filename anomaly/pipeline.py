@@ -19,6 +19,7 @@ from anomaly.align import ALIGN_VERSION, align
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.compare import COMPARE_VERSION, compare
 from anomaly.glare import GLARE_VERSION, without_core, without_glare
+from anomaly.in_place import in_place
 from anomaly.looks import look_of
 from anomaly.results import (
     Alignment,
@@ -137,6 +138,7 @@ def examine(
         points = query.keypoints()  # on its own clock
         with timed("align"):
             alignment = align(points, references, foreground=query.foreground)
+            alignment = in_place(alignment, query.pixels(), references)
     best = alignment.fitting if alignment else None
     with timed("embed"):
         view = _view(query, best, references, embedder)
@@ -221,13 +223,11 @@ def _without_glare(
     exposures = [reference.exposure for reference in references]
     if query.clipped is None or max(e.clipped for e in exposures) > _USUALLY_CLIPPED:
         return view
-    clipped = query.clipped()
-    if not clipped.any():
-        return view
     aligned = [(r, pairings[r.reference_id]) for r in references if r.reference_id in pairings]
     if aligned:
         return without_glare(view, look(), aligned)
-    if max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
+    clipped = query.clipped()
+    if not clipped.any() or max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
         return view
     return without_core(view, clipped)
 

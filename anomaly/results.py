@@ -187,6 +187,7 @@ class View:
     picture_size  (height, width) of the picture as given
     measured  (H, W) bool: cells that show the picture, not glare or what was filled in beside it
     glare     share of the cells that glare hides
+    veiled    (H, W) bool: cells that aren't `measured`, but through whose glare pixels can be seen
     partial   whether some of the product lies beyond the picture, where a reference stands for it
     """
 
@@ -198,6 +199,7 @@ class View:
     picture_size: tuple[int, int]
     measured: Mask
     glare: float = 0.0
+    veiled: Mask | None = None
     partial: bool = False
 
     def centres_in_picture(self) -> Floats:
