@@ -2,8 +2,9 @@
 
 A camera over a fixture takes the same picture each time, but for a small shift. Where nothing
 registers by local features, that is a hypothesis which pixels can test: phase correlation (Kuglin &
-Hines 1975) proposes the shift, and the product must correlate there as two pictures of one thing
-do. Belts and trays correlate whatever lies on them, so that only the product is asked.
+Hines 1975) proposes the shift, in whole pixels as later steps refine it, and the product must
+correlate there as two pictures of one thing do. Belts and trays correlate whatever lies on them, so
+that only the product is asked.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ def _tested(
     there = _flat(reference.thumbnail)
     if there.shape != here.shape:
         return pairing, 0.0
-    window = cv2.createHanningWindow(here.shape[::-1], cv2.CV_32F)
-    (x, y), _ = cv2.phaseCorrelate(there, here, window)
+    x, y = _shift(there, here)
     if max(abs(x), abs(y)) > _MOST_SHIFT * max(here.shape):
         return pairing, 0.0
     shift = np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
@@ -74,6 +74,19 @@ def _tested(
     scale = max(size) / max(reference.patches.image_size)
     whole = replace(pairing, registration=found, turn_deg=0.0, scale=scale, zoom=1.0, span=1.0)
     return whole, correlation
+
+
+def _shift(there: Floats, here: Floats) -> tuple[int, int]:
+    """x, y in pixels by which `here` shows what `there` does."""
+    window = cv2.createHanningWindow(here.shape[::-1], cv2.CV_32F)
+    cross = np.fft.rfft2(here * window) * np.conj(np.fft.rfft2(there * window))
+    peaks = np.fft.irfft2(cross / np.maximum(np.abs(cross), 1e-9), s=here.shape)
+    row, column = np.unravel_index(int(np.argmax(peaks)), here.shape)
+    height, width = here.shape
+    return (
+        int((column + width // 2) % width - width // 2),
+        int((row + height // 2) % height - height // 2),
+    )
 
 
 def _correlation(there: Floats, here: Floats, shift: Matrix, reference: Reference) -> float:

@@ -24,7 +24,7 @@ SCORE_VERSION = 4
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
 _NORM = 2
-_NEAR = 2.0  # cells: a cell is at least as loud as what lies around it, weighted by this sigma
+_NEAR = 2.0  # cells: sigma of a cell's surroundings
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
@@ -92,6 +92,20 @@ def combine(scores: Iterable[float]) -> float:
     return loud or max(values)
 
 
+def shared(heat: Floats) -> Floats:
+    """(H, W) heat as it is drawn: no cell is quieter than its surroundings' Gaussian mean of what
+    lies above pristine. Peaks stay; cells within a defect that look right share its evidence."""
+    if not heat.size:
+        return heat
+    known = np.isfinite(heat)
+    weights = known.astype(np.float32)
+    loud = cv2.GaussianBlur(
+        np.where(known, np.maximum(heat, 0), 0).astype(np.float32), (0, 0), _NEAR
+    )
+    around = loud / np.maximum(cv2.GaussianBlur(weights, (0, 0), _NEAR), 1e-6)
+    return np.where(known, np.fmax(heat, around), np.nan).astype(np.float32)
+
+
 def regions(
     scored: Scored,
     comparison: Comparison,
@@ -127,21 +141,11 @@ def regions(
 
 
 def _together(maps: Sequence[Floats]) -> Floats:
-    """`combine`, cell by cell, and no cell quieter than its surroundings; NaN only where none was
-    measured. A peak stays what it was; cells within a defect that look right share its evidence."""
+    """`combine`, cell by cell; NaN only where none was measured."""
     stack = np.stack(maps)
     best = np.where(np.isfinite(stack), stack, -np.inf).max(axis=0)
     loud = (np.maximum(np.nan_to_num(stack, nan=0.0), 0.0) ** _NORM).sum(axis=0) ** (1 / _NORM)
-    known = np.isfinite(best)
-    heat = np.where(known, np.where(loud > 0, loud, best), np.nan)
-    return np.where(known, np.fmax(heat, _around(loud, known)), np.nan).astype(np.float32)
-
-
-def _around(loud: Floats, known: Mask) -> Floats:
-    """(H, W) Gaussian mean of what is loud over the cells that are `known`."""
-    weights = known.astype(np.float32)
-    mean = cv2.GaussianBlur(loud.astype(np.float32) * weights, (0, 0), _NEAR)
-    return np.asarray(mean / np.maximum(cv2.GaussianBlur(weights, (0, 0), _NEAR), 1e-6))
+    return np.where(np.isfinite(best), np.where(loud > 0, loud, best), np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)
