@@ -18,8 +18,9 @@ import numpy as np
 from anomaly.align import ALIGN_VERSION, align
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.compare import COMPARE_VERSION, compare
+from anomaly.emptied import Emptied
 from anomaly.glare import GLARE_VERSION, without_core, without_glare
-from anomaly.looks import look_of
+from anomaly.looks import look_of, onto_look, warped
 from anomaly.results import (
     Alignment,
     Calibrated,
@@ -29,6 +30,7 @@ from anomaly.results import (
     Null,
     Pairing,
     Scored,
+    SideBySide,
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
@@ -153,7 +155,9 @@ def examine(
             metric=embedder.metric,
             look=look,
         )
-    return Evidence(tuple(r.reference_id for r in references), alignment, seen, comparison)
+    names = tuple(r.reference_id for r in references)
+    beside = _beside(best, references, comparison.refuted, view, look)
+    return Evidence(names, alignment, seen, comparison, beside)
 
 
 def judge(
@@ -183,8 +187,38 @@ def judge(
                 view=evidence.view,
                 threshold=calibrated.threshold,
                 reference_id=best.reference_id if best else None,
+                emptied=_emptied(evidence),
             )
     return Judgement(scored, calibrated, findings)
+
+
+def _beside(
+    best: Pairing | None,
+    references: Sequence[Reference],
+    refuted: Sequence[str],
+    view: View,
+    look: Callable[[], Pixels],
+) -> Callable[[], SideBySide] | None:
+    if best is None or best.reference_id in refuted:
+        return None
+    (reference,) = (r for r in references if r.reference_id == best.reference_id)
+    if reference.coded_thumbnail is None:
+        return None
+
+    def drawn() -> SideBySide:
+        here = look()
+        assert reference.thumbnail is not None
+        motion = onto_look(reference, best, view)
+        return SideBySide(here, warped(reference.thumbnail, motion, (here.shape[0], here.shape[1])))
+
+    return drawn
+
+
+def _emptied(evidence: Evidence) -> Emptied | None:
+    if evidence.side_by_side is None:
+        return None
+    stride = evidence.view.patches.layers[0].stride_px
+    return Emptied(evidence.side_by_side(), evidence.comparison.product, stride=stride)
 
 
 def _view(
