@@ -14,12 +14,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from anomaly.results import SideBySide
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
 
 _PLAINER = 0.5  # edges of a place over those of what belongs there, both over the rest's
 _AT_HOME = 0.6  # how far its colours are from those around it, over the same of what belongs there
+_NO_STRANGER = 26.0  # and how far they may be at all, in levels of the planes below
 _NEAREST = 0.05  # share of the colours around a place that its own are held against
 # Opponent planes (Y, R - Y, B - Y); chroma, which light hardly moves, counts more.
 _PLANES = np.array([[1 / 6, 1 / 6, 1 / 6], [5 / 3, -5 / 6, -5 / 6], [-5 / 6, -5 / 6, 5 / 3]])
@@ -31,13 +31,14 @@ _SQUARE = np.ones((3, 3), np.uint8)
 class Emptied:
     """Asked of cells, see `__call__`.
 
-    product  (H, W) bool, cells of the product that the view shows; stride: pixels per cell
+    query, reference  (h, w, 3) uint8 RGB: the picture of a view, and a reference moved there
+    product           (H, W) bool, cells of the product that the view shows; stride: their pixels
     """
 
-    def __init__(self, pictures: SideBySide, product: Mask, *, stride: int) -> None:
+    def __init__(self, query: Pixels, reference: Pixels, product: Mask, *, stride: int) -> None:
         self._product, self._stride = product, stride
-        self._size: tuple[int, int] = (pictures.query.shape[0], pictures.query.shape[1])
-        self._query, self._reference = _Side(pictures.query), _Side(pictures.reference)
+        self._size: tuple[int, int] = (query.shape[0], query.shape[1])
+        self._query, self._reference = _Side(query), _Side(reference)
 
     def __call__(self, cells: Mask, *, amiss: Mask) -> bool:
         """Whether (H, W) `cells` are plainer than what belongs there, and like their surroundings.
@@ -54,8 +55,9 @@ class Emptied:
         edges = _over(self._query.edges(inside), self._reference.edges(inside))
         if edges >= _PLAINER * usual:
             return False
-        apart = self._query.apart(inside, around), self._reference.apart(inside, around)
-        return _over(*apart) < _AT_HOME
+        apart = self._query.apart(inside, around)
+        stood_out = self._reference.apart(inside, around)
+        return apart < min(_NO_STRANGER, _AT_HOME * stood_out)
 
     def _pixels(self, cells: Mask) -> Mask:
         """The pixels of (H, W) cells; where the grid ends early, none."""

@@ -30,7 +30,6 @@ from anomaly.results import (
     Null,
     Pairing,
     Scored,
-    SideBySide,
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
@@ -156,8 +155,9 @@ def examine(
             look=look,
         )
     names = tuple(r.reference_id for r in references)
-    beside = _beside(best, references, comparison.refuted, view, look)
-    return Evidence(names, alignment, seen, comparison, beside)
+    shown = _shown(best, references, comparison.refuted)
+    picture = look() if shown is not None else None
+    return Evidence(names, alignment, seen, comparison, shown, picture)
 
 
 def judge(
@@ -192,33 +192,27 @@ def judge(
     return Judgement(scored, calibrated, findings)
 
 
-def _beside(
-    best: Pairing | None,
-    references: Sequence[Reference],
-    refuted: Sequence[str],
-    view: View,
-    look: Callable[[], Pixels],
-) -> Callable[[], SideBySide] | None:
+def _shown(
+    best: Pairing | None, references: Sequence[Reference], refuted: Sequence[str]
+) -> Reference | None:
     if best is None or best.reference_id in refuted:
         return None
     (reference,) = (r for r in references if r.reference_id == best.reference_id)
-    if reference.coded_thumbnail is None:
-        return None
-
-    def drawn() -> SideBySide:
-        here = look()
-        assert reference.thumbnail is not None
-        motion = onto_look(reference, best, view)
-        return SideBySide(here, warped(reference.thumbnail, motion, (here.shape[0], here.shape[1])))
-
-    return drawn
+    return reference
 
 
 def _emptied(evidence: Evidence) -> Emptied | None:
-    if evidence.side_by_side is None:
+    shown, look, view = evidence.shown, evidence.look, evidence.view
+    thumbnail = shown.thumbnail if shown is not None else None
+    if shown is None or look is None or thumbnail is None:
         return None
-    stride = evidence.view.patches.layers[0].stride_px
-    return Emptied(evidence.side_by_side(), evidence.comparison.product, stride=stride)
+    assert evidence.alignment is not None
+    assert evidence.alignment.fitting is not None
+    motion = onto_look(shown, evidence.alignment.fitting, view)
+    there = warped(thumbnail, motion, (look.shape[0], look.shape[1]))
+    return Emptied(
+        look, there, evidence.comparison.product, stride=view.patches.layers[0].stride_px
+    )
 
 
 def _view(

@@ -7,7 +7,7 @@ after EXIF; boxes are [x0, y0, x1, y1], half-open. Maps are (H, W) float32 on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats, PatchGrid
 from embeddings.registration import Matrix, Registration, inverse, transform
+from gallery.describe import Reference
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
@@ -284,24 +285,17 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """(h, w, 3) uint8 RGB, as the view was embedded: the query, and a reference moved there."""
-
-    query: Pixels
-    reference: Pixels
-
-
-@dataclass(frozen=True)
 class Evidence:
     """What the references say about a query, before anything is known of what is usual.
 
     alignment is None when place was not asked for (products of free form). reference_ids: those
-    compared, in their order. side_by_side: draws the query beside the reference that fits best;
-    None where none does, or its picture isn't at hand.
+    compared, in their order. shown: the reference that fits best, unless patches refute it, and
+    look, the (h, w, 3) uint8 RGB picture that the view was embedded from; both None otherwise.
     """
 
     reference_ids: tuple[str, ...]
     alignment: Alignment | None
     view: View
     comparison: Comparison
-    side_by_side: Callable[[], SideBySide] | None = field(default=None, repr=False, compare=False)
+    shown: Reference | None = None
+    look: Pixels | None = None
