@@ -5,8 +5,8 @@ than what belongs there, and no longer stands out from what lies around it. A te
 plain, but shows colours that nothing beside it has; a stain, a scuff, a crush or another unit has
 edges of its own. The features of `compare` don't tell: an empty hollow is as new to them as a hole.
 
-Limits chosen on 108 missing units and 299 other damages of rendered seeds 4000 to 4027, of which
-they part all; `benchmarks.bench_naming` says how they do on other seeds.
+Limits chosen on 108 missing units and 280 other damages of rendered seeds 4000 to 4027, which they
+part; `benchmarks.bench_naming` says how they do on other seeds.
 """
 
 from __future__ import annotations
