@@ -14,9 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.images import Mask
+from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats, PatchGrid
 from embeddings.registration import Matrix, Registration, inverse, transform
+from gallery.describe import Reference
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
@@ -290,10 +291,13 @@ class Evidence:
     """What the references say about a query, before anything is known of what is usual.
 
     alignment is None when place was not asked for (products of free form). reference_ids: those
-    compared, in their order.
+    compared, in their order. shown: the reference that fits best, unless patches refute it, and
+    look, the (h, w, 3) uint8 RGB picture that the view was embedded from; both None otherwise.
     """
 
     reference_ids: tuple[str, ...]
     alignment: Alignment | None
     view: View
     comparison: Comparison
+    shown: Reference | None = None
+    look: Pixels | None = None

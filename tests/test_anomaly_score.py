@@ -362,3 +362,31 @@ def test_what_was_not_measured_is_no_region() -> None:
     mark[:, 7:] = np.nan
     (one,) = found(comparison_of(product=mark, missing=np.full(SHAPE, np.nan)))
     assert one.bbox_px == pytest.approx((48.0, 24.0, 56.0, 40.0))
+
+
+def named_by(empty: bool, **marks: np.ndarray) -> str:
+    comparison = comparison_of(**marks)
+    asked = []
+
+    def emptied(some: np.ndarray, *, amiss: np.ndarray) -> bool:
+        asked.append((int(some.sum()), int(amiss.sum())))
+        return empty
+
+    (one,) = regions(
+        score(comparison.channels, NULLS), comparison, NULLS, view=view_of(), threshold=4.0,
+        reference_id="r0", emptied=emptied,
+    )  # fmt: skip
+    assert asked == ([(6, 6)] if "missing" in marks else [])
+    return one.kind
+
+
+def test_where_pictures_tell_they_say_whether_what_is_gone_is_missing() -> None:
+    mark = cells(ROWS, COLUMNS)
+    assert named_by(True, product=mark, anywhere=mark, missing=mark) == "missing"
+    assert named_by(False, missing=mark) == "changed"  # known content, but its place isn't empty
+
+
+def test_nothing_is_missing_where_nothing_is_gone() -> None:
+    mark = cells(ROWS, COLUMNS)
+    assert named_by(True, product=mark, anywhere=mark) == "added"
+    assert named_by(True, surroundings=cells(ROWS, slice(0, 3))) == "spill"
