@@ -18,7 +18,7 @@ from typing import Any
 from embeddings.fingerprint import digest_json
 from gallery import durable
 from gallery.errors import UnknownCalibration
-from gallery.publish import Current, point_to, read_current
+from gallery.publish import point_to, read_current
 
 FOLDER = "calibrations"
 _WAIT_S = 10.0
@@ -42,14 +42,6 @@ def adopt_calibration(root: Path, body: Mapping[str, Any], *, page: str | None =
     return calibration_id
 
 
-def drop_calibration(root: Path) -> Current:
-    """Serve without a calibration from now on. The files stay until `prune`."""
-    with durable.writer_lock(root / "builds", wait_s=_WAIT_S):
-        current = replace(read_current(root), calibration=None)
-        point_to(root, current)
-    return current
-
-
 def read_calibration(root: Path, calibration_id: str) -> dict[str, Any]:
     """The body of one. Raises `UnknownCalibration`, `DamagedGallery`."""
     path = calibration_path(root, calibration_id)
@@ -57,7 +49,9 @@ def read_calibration(root: Path, calibration_id: str) -> dict[str, Any]:
         raise UnknownCalibration(
             f"{path}: no such calibration; `amiss calibrate {root} --budget RATE` makes one"
         )
-    return durable.read_sealed(path, what="calibration")
+    body = durable.read_sealed(path, what="calibration")
+    del body["format"]
+    return dict(body)
 
 
 def list_calibrations(root: Path) -> list[str]:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from gallery import check, durable, publish, read_current
+from gallery import check, durable, open_catalog, publish, read_current
 from gallery.calibrations import (
     adopt_calibration,
     calibration_path,
-    drop_calibration,
     list_calibrations,
     read_calibration,
 )
@@ -66,23 +65,14 @@ def test_another_writer_is_waited_for_and_then_named(
 def test_publishing_and_rolling_back_keep_it(gallery_copy: Path, build_at: Any) -> None:
     first = read_current(gallery_copy).build
     name = adopt_calibration(gallery_copy, {"budget": 0.1})
-    report = build_at(gallery_copy, full=True)
-    assert read_current(gallery_copy).calibration == name
-    publish(gallery_copy, first)
-    assert (read_current(gallery_copy).build, read_current(gallery_copy).calibration) == (
-        first,
-        name,
-    )
-    if report.build_id != first:
-        publish(gallery_copy, report.build_id)
-        assert rollback(gallery_copy).calibration == name
-
-
-def test_dropping_it_serves_without(gallery_copy: Path) -> None:
-    name = adopt_calibration(gallery_copy, {"budget": 0.1})
-    assert drop_calibration(gallery_copy).calibration is None
-    assert read_current(gallery_copy).calibration is None
-    assert list_calibrations(gallery_copy) == [name]
+    open_catalog(gallery_copy).withdraw("product-00", "00.png", deed="remove", why="test")
+    second = build_at(gallery_copy).build_id
+    assert second != first
+    now = read_current(gallery_copy)
+    assert (now.build, now.calibration) == (second, name)
+    before = rollback(gallery_copy)
+    assert (before.build, before.calibration) == (first, name)
+    assert publish(gallery_copy, second).calibration == name
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", None])
