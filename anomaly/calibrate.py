@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.results import Calibrated, Calibration
 from embeddings.patches import Floats
@@ -20,19 +21,31 @@ from embeddings.patches import Floats
 
 @dataclass(frozen=True)
 class NullScores:
-    """Studentised scores of pristine pictures, any order."""
+    """Studentised scores of pristine pictures, any order.
+
+    calibration_id  of the operator's calibration that they come from, or None
+    own             how many of the product's own scores they were brought to it by
+    """
 
     source: Literal["product", "pooled", "shipped"]
     scores: Floats
+    calibration_id: str | None = None
+    own: int = 0
 
     @property
     def attainable(self) -> float:
         return 1.0 / (len(self.scores) + 1)
 
 
-def calibrate(score: float, sources: Sequence[NullScores], *, budget: float) -> Calibrated | None:
+def calibrate(
+    score: float, sources: Sequence[NullScores], *, budget: float, review: float | None = None
+) -> Calibrated | None:
     """The p-value of `score` under the first of `sources` (most specific first) that can attain
-    `budget`, else under the largest; None when no source holds a score or there is none."""
+    `budget`, else under the largest; None when no source holds a score or there is none.
+
+    `review`: a wider rate than the budget; scores rarer than that, but not than the budget, are
+    for a person to look at.
+    """
     usable = [s for s in sources if len(s.scores)]
     if not usable or not math.isfinite(score):
         return None
@@ -41,8 +54,18 @@ def calibrate(score: float, sources: Sequence[NullScores], *, budget: float) -> 
     ordered = np.sort(np.asarray(chosen.scores, np.float64))[::-1]
     count = len(ordered)
     p_value = (1 + int((ordered >= score).sum())) / (count + 1)
-    # Pristine scores that may lie above the threshold.
-    allowed = min(max(0, math.floor(budget * (count + 1) + 1e-9) - 1), count - 1)
-    threshold = float(ordered[allowed])
-    calibration = Calibration(chosen.source, count, chosen.attainable)
-    return Calibrated(p_value, threshold, score > threshold, bool(able), calibration)
+    threshold = _threshold(ordered, budget)
+    look_at = threshold if review is None else min(threshold, _threshold(ordered, review))
+    calibration = Calibration(
+        chosen.source, count, chosen.attainable, chosen.calibration_id, chosen.own, budget, review
+    )
+    return Calibrated(
+        p_value, threshold, score > threshold, bool(able), calibration, score > look_at, look_at
+    )
+
+
+def _threshold(ordered: NDArray[np.float64], rate: float) -> float:
+    """Above it lie no more scores than `rate` allows; `ordered` from the highest down."""
+    count = len(ordered)
+    allowed = min(max(0, math.floor(rate * (count + 1) + 1e-9) - 1), count - 1)
+    return float(ordered[allowed])

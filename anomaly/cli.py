@@ -17,6 +17,7 @@ from anomaly.builder import (
     rebuild,
 )
 from anomaly.cli_audit import audit_command, freeze_command
+from anomaly.cli_calibrate import calibrate_command
 from anomaly.cli_gallery import (
     diff_command,
     prune_command,
@@ -265,6 +266,7 @@ app.command("prune")(prune_command)
 app.command("audit")(audit_command)
 app.command("freeze")(freeze_command)
 app.command("inspect")(inspect_command)
+app.command("calibrate")(calibrate_command)
 app.command("confirm")(confirm_command)
 app.command("demo")(demo_command)
 

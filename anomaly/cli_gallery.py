@@ -138,6 +138,7 @@ def prune_command(
     verb = "would go" if dry_run else "removed"
     output.out.print(
         f"{verb}: {len(gone.builds)} builds, {len(gone.deltas)} deltas, "
+        f"{len(gone.calibrations)} calibrations, "
         f"{len(gone.shards)} shards, {gone.bytes / 1e6:.1f} MB",
         markup=False,
     )

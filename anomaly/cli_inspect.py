@@ -30,6 +30,15 @@ Views = Annotated[
     int | None, typer.Option(help="So many pictures in a row show one item, judged as one.")
 ]
 
+Budget = Annotated[
+    float | None,
+    typer.Option(help="Share of pristine pictures that may be sidelined. Default: calibrated."),
+]
+Review = Annotated[
+    float | None,
+    typer.Option(help="Share that may be sidelined or reviewed, above the budget."),
+]
+
 
 def inspect_command(
     gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
@@ -47,9 +56,8 @@ def inspect_command(
     log: Annotated[
         Path | None, typer.Option(help="Append each inspection and keep its picture here.")
     ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Share of pristine pictures that may be sidelined.")
-    ] = None,
+    budget: Budget = None,
+    review: Review = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Default: as torch decides.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout, no else.")] = False,
@@ -59,7 +67,9 @@ def inspect_command(
     record = InspectionLog(log) if log is not None else None
     report = BatchReport(out) if out is not None else None
     found: set[str] = set()
-    with Inspector.open(gallery, device=device, threads=threads, budget=budget) as inspector:
+    opened = Inspector.open(gallery, device=device, threads=threads, budget=budget, review=review)
+    with opened as inspector:
+        _warn(inspector)
         for result in _results(inspector, images, product, mask, views, out is not None):
             output.emit(_as_json(result)) if json else _show(result)
             found |= _outcomes(result)
@@ -119,6 +129,12 @@ def _check_usage(images: Sequence[str], mask: Path | None, views: int | None) ->
         raise typer.BadParameter("--mask goes with one picture, without --views")
     if views is not None and (views < 1 or len(images) % views):
         raise typer.BadParameter(f"--views {views}: {len(images)} pictures are no multiple of it")
+
+
+def _warn(inspector: Inspector) -> None:
+    if inspector.objection is not None:
+        text = f"{inspector.objection}: only its rates are used; run `amiss calibrate` again"
+        output.err.print(text, style="yellow", markup=False)
 
 
 def _code(found: set[str]) -> int:

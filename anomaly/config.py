@@ -45,13 +45,15 @@ class BuildConfig(BaseModel):
 
 
 class InspectConfig(BaseModel):
-    """How pictures are inspected. `threads` None leaves torch and OpenCV as they are."""
+    """How pictures are inspected. `threads` None leaves torch and OpenCV as they are; rates of None
+    are the calibration's, else `DEFAULT_BUDGET` and no review band."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
-    budget: float = Field(DEFAULT_BUDGET, gt=0, le=0.5)
+    budget: float | None = Field(None, gt=0, le=0.5)
+    review: float | None = Field(None, gt=0, le=0.5)
 
 
 def inspect_config(*, given: Mapping[str, Any] | None = None) -> InspectConfig:

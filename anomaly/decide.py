@@ -66,7 +66,7 @@ def decide(facts: Facts) -> Decision:
             "and rebuild",
         )  # fmt: skip
     rarity = f"p = {calibrated.p_value:.2g} among {calibrated.calibration.n} pristine pictures"
-    if not calibrated.suspicious:
+    if not (calibrated.suspicious or calibrated.to_review):
         how = compared_with(facts.alignment)
         return _say(
             "ok", "like_references", f"nothing that its references don't explain, {how}; {rarity}"
@@ -79,6 +79,9 @@ def decide(facts: Facts) -> Decision:
             "review", "not_aligned",
             f"{what}; but it could be aligned with none of its references; {rarity}",
         )  # fmt: skip
+    if not calibrated.suspicious:
+        rates = f"{facts.budget:g} and {calibrated.calibration.review:g}"
+        return _say("review", "in_review_band", f"{what}; {rarity}, between {rates}")
     if not calibrated.entitled:
         return _say(
             "review", "too_few_pristine",

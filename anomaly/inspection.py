@@ -46,6 +46,7 @@ class Request:
     name        how the caller calls the picture
     product_id  the claimed product, or None: identify it
     picture     whether to keep what overlays are drawn from
+    review      a rate beyond the budget up to which a person looks, or None
     """
 
     pixels: Pixels
@@ -54,6 +55,7 @@ class Request:
     mask: Mask | None
     budget: float
     picture: bool
+    review: float | None = None
 
 
 def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) -> Inspection:
@@ -87,9 +89,12 @@ def identify_picture(
     return _identified(look, serving, look.embedding.vector, top=top)
 
 
-def config_digest(budget: float) -> str:
+def config_digest(
+    budget: float, *, review: float | None = None, calibration_id: str | None = None
+) -> str:
     """What the settings of an inspection are called in its result."""
-    return digest_json([SCORING.digest, budget])[:16]
+    operators = [] if review is None and calibration_id is None else [review, calibration_id]
+    return digest_json([SCORING.digest, budget, *operators])[:16]
 
 
 def _look(request: Request, clock: StageClock) -> Query:
@@ -124,23 +129,22 @@ def _against(
         query = _embedded(query, serving, clock)
     with clock("fetch"):
         references = serving.references(product_id, _vector(query))
-        profile = serving.profile(product_id)
-        known = serving.nulls
+        profile, known = serving.profile(product_id), serving.nulls
     form = profile.has_form
     evidence = examine(query, references, embedder=serving.embedder, placed=form, clock=clock)
     judged = judge(
         evidence,
         nulls=profile.nulls(known.priors),
-        sources=known.of(profile),
+        sources=serving.null_scores(product_id, profile),
         budget=request.budget,
+        review=request.review,
         clock=clock,
     )
-    summary = _summary(evidence, profile)
     facts = Facts(
         product_id=product_id,
         shown=_shows_something(query, references),
         other_product=None,
-        alignment=summary,
+        alignment=(summary := _summary(evidence, profile)),
         has_form=form,
         coverage=evidence.comparison.coverage,
         calibrated=judged.calibrated,
@@ -289,7 +293,10 @@ def _result(
     *,
     product_id: str | None = None,
 ) -> Inspection:
-    gallery, config = serving.gallery, config_digest(request.budget)
+    gallery = serving.gallery
+    config = config_digest(
+        request.budget, review=request.review, calibration_id=serving.calibration_id
+    )
     return Inspection(
         inspection_id=_inspection_id(request, gallery, config),
         image=request.name,

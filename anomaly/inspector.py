@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from anomaly.builder import embedder_for
+from anomaly.calibration import Rates, check_rates, current_calibration, rates_of
 from anomaly.config import InspectConfig, inspect_config
 from anomaly.errors import ViewsError
 from anomaly.inspection import Request, identify_picture, inspect_picture
@@ -28,7 +29,7 @@ from anomaly.results import Inspection, Unreadable
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
-from embeddings.images import ImageSource, printable, read_image, read_mask
+from embeddings.images import ImageSource, Mask, Pixels, printable, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.errors import GalleryError
 from gallery.identify import Identification
@@ -62,20 +63,24 @@ class Inspector:
         device: str = "auto",
         threads: int | None = None,
         budget: float | None = None,
+        review: float | None = None,
     ) -> Inspector:
         """Open the gallery at `path` and the embedder it was built with.
 
         `threads` sets torch's and OpenCV's threads for the whole process (default: as they are);
-        `budget` is the share of pristine pictures that may be called damaged (default 0.01).
-        Raises `NotAGallery`, `DamagedGallery`, `FingerprintMismatch`, `ConfigError`.
+        `budget` is the share of pristine pictures that may be called damaged, `review` the wider
+        one that may be damaged or for a person to look at; by default those of the calibration
+        that CURRENT names, else 0.01 and no review band. Raises `NotAGallery`, `DamagedGallery`,
+        `FingerprintMismatch`, `ConfigError`.
         """
-        given = {"device": device, "threads": threads, "budget": budget}
+        given = {"device": device, "threads": threads, "budget": budget, "review": review}
         config = inspect_config(given=given)
         if config.threads is not None:
             limit_threads(config.threads)
         inspector = cls(Path(path), config)
         with inspector._lock:
-            inspector._follow()
+            serving = inspector._follow().serving
+        check_rates(rates_of(config, serving.calibration).budget, config.review)
         return inspector
 
     def inspect(
@@ -98,15 +103,10 @@ class Inspector:
             pixels = read_image(image)
             size = (pixels.shape[0], pixels.shape[1])
             marked = None if mask is None else read_mask(mask, size=size)
-        request = Request(
-            pixels=pixels,
-            name=_name(image) if name is None else name,
-            product_id=product_id,
-            mask=marked,
-            budget=self._config.budget,
-            picture=picture,
-        )
         with self._serving() as serving, one_blas_thread:
+            rates = rates_of(self._config, serving.calibration)
+            called = _name(image) if name is None else name
+            request = _request(pixels, called, product_id, marked, rates, picture)
             return inspect_picture(request, serving, clock=clock)
 
     def identify(
@@ -141,22 +141,22 @@ class Inspector:
         """
         if not views:
             raise ViewsError("an item of no views; give at least one picture of it")
-        budget = self._config.budget
         with self._serving() as serving, one_blas_thread:
+            rates = rates_of(self._config, serving.calibration)
 
             def look(view: ImageSource, claim: str | None) -> Inspection | Unreadable:
                 clock = StageClock()
                 try:
                     with clock("read"):
                         pixels = read_image(view)
-                    share = budget / len(views)
-                    request = Request(pixels, _name(view), claim, None, share, picture)
+                    share = rates.shared(len(views))
+                    request = _request(pixels, _name(view), claim, None, share, picture)
                     return inspect_picture(request, serving, clock=clock)
                 except (EmbeddingsError, GalleryError) as error:
                     return Unreadable(_name(view), error.code, str(error))
 
             found = [look(view, product_id) for view in views]
-            agreed = product_id if product_id is not None else agreed_product(found)
+            agreed = agreed_product(found) if product_id is None else product_id
             if agreed is not None:
                 found = [
                     look(view, agreed)
@@ -169,7 +169,7 @@ class Inspector:
             item=_name(views[0]) if name is None else name,
             product_id=agreed,
             claimed=product_id is not None,
-            budget=budget,
+            budget=rates.budget,
         )
 
     def inspect_many(
@@ -200,6 +200,13 @@ class Inspector:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+
+    @property
+    def objection(self) -> str | None:
+        """Why the scores of the calibration in force are not used (its rates are): it wants to be
+        made anew. None: they are, or there is none."""
+        with self._serving() as serving:
+            return serving.objection
 
     @property
     def build_id(self) -> str:
@@ -246,11 +253,13 @@ class Inspector:
         gallery = Gallery.open(self._root)  # which looks again where a build was just pruned
         try:
             embedder = self._embedder(gallery)
+            calibration = current_calibration(self._root)
         except BaseException:
             gallery.close()
             raise
         self._retire()
-        self._held, self._seen = _Held(Serving(gallery, embedder)), seen
+        serving = Serving(gallery, embedder, calibration=calibration)
+        self._held, self._seen = _Held(serving), seen
         return self._held
 
     def _embedder(self, gallery: Gallery) -> Embedder:
@@ -276,6 +285,17 @@ def _look_at(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _request(
+    pixels: Pixels,
+    name: str,
+    product_id: str | None,
+    mask: Mask | None,
+    rates: Rates,
+    picture: bool,
+) -> Request:
+    return Request(pixels, name, product_id, mask, rates.budget, picture, rates.review)
 
 
 def _name(image: ImageSource) -> str:

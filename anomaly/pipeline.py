@@ -168,6 +168,7 @@ def judge(
     nulls: Mapping[str, Null],
     sources: Mapping[EvidenceKind, Sequence[NullScores]],
     budget: float,
+    review: float | None = None,
     clock: StageClock | None = None,
 ) -> Judgement:
     """Score, calibrate, find the regions. `sources`: null scores by kind of evidence, the
@@ -177,9 +178,10 @@ def judge(
     with timed("score"):
         scored = score(comparison.channels, nulls)
     with timed("calibrate"):
-        calibrated = calibrate(scored.score, sources[comparison.kind], budget=budget)
+        calibrated = calibrate(scored.score, sources[comparison.kind], budget=budget, review=review)
     findings: tuple[Finding, ...] = ()
-    if calibrated is not None and calibrated.suspicious:
+    if calibrated is not None and (calibrated.suspicious or calibrated.to_review):
+        level = calibrated.threshold if calibrated.suspicious else calibrated.review_threshold
         best = evidence.alignment.fitting if comparison.placed and evidence.alignment else None
         with timed("regions"):
             findings = regions(
@@ -187,7 +189,7 @@ def judge(
                 comparison,
                 nulls,
                 view=evidence.view,
-                threshold=calibrated.threshold,
+                threshold=level,
                 reference_id=best.reference_id if best else None,
                 emptied=_emptied(evidence),
             )

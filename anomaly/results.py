@@ -7,6 +7,7 @@ after EXIF; boxes are [x0, y0, x1, y1], half-open. Maps are (H, W) float32 on th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -57,11 +58,20 @@ class Units:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Which null the p-value was taken from, how many scores it holds, its smallest p-value."""
+    """Which null the p-value was taken from, how many scores it holds, its smallest p-value.
+
+    calibration_id  the operator's calibration that it comes from; None: what build and wheel know
+    own             how many pristine scores of the product itself brought the null to it
+    budget, review  the rates that were asked for
+    """
 
     source: Literal["product", "pooled", "shipped"]
     n: int
     attainable: float
+    calibration_id: str | None = None
+    own: int = 0
+    budget: float | None = None
+    review: float | None = None
 
 
 @dataclass(frozen=True)
@@ -276,7 +286,8 @@ class Calibrated:
     """suspicious: p_value <= budget, or where no source attains that, beyond every pristine score.
 
     threshold: a score above it is suspicious. entitled: the null is large enough to promise the
-    budget.
+    budget. to_review: above `review_threshold`, which is not above `threshold`: suspicious, or
+    in the operator's review band.
     """
 
     p_value: float
@@ -284,6 +295,8 @@ class Calibrated:
     suspicious: bool
     entitled: bool
     calibration: Calibration
+    to_review: bool = False
+    review_threshold: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,10 @@ def _calibration(calibration: Calibration) -> dict[str, Any]:
         "source": calibration.source,
         "n": int(calibration.n),
         "attainable": float(calibration.attainable),
+        "calibration_id": calibration.calibration_id,
+        "own": int(calibration.own),
+        "budget": _number(calibration.budget),
+        "review": _number(calibration.review),
     }
 
 

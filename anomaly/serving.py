@@ -6,8 +6,11 @@ import functools
 import threading
 from collections import OrderedDict
 
-from anomaly.nulls import Nulls, known_nulls
+from anomaly.calibrate import NullScores
+from anomaly.calibration import SidelineCalibration, references_digest
+from anomaly.nulls import KINDS, Nulls, known_nulls
 from anomaly.profile import MOST_COMPARED, STEP, Profile, ProfileStep, nearest_rows, read_profile
+from anomaly.results import EvidenceKind
 from embeddings.embedder import Embedder
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
@@ -22,8 +25,18 @@ _KEPT = 4096  # profiles; a few hundred bytes each
 class Serving:
     """Everything that inspections of one build share. Safe between threads. Final."""
 
-    def __init__(self, gallery: Gallery, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        embedder: Embedder,
+        *,
+        calibration: SidelineCalibration | None = None,
+    ) -> None:
+        """`calibration`: the operator's; its scores are used unless `objection` says why not,
+        its rates always."""
         self.gallery, self.embedder = gallery, embedder
+        self.calibration = calibration
+        self.objection = calibration.objection(self.fingerprint) if calibration else None
         self.identifier = Identifier(gallery)
         self._step = ProfileStep(embedder, functools.partial(read_reference_picture, gallery.root))
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
@@ -40,8 +53,34 @@ class Serving:
         """Priors and null scores beyond single products; read on first use."""
         with self._lock:
             if self._nulls is None:
-                self._nulls = known_nulls(self.gallery, step=self._step.fingerprint)
+                found = known_nulls(self.gallery, step=self._step.fingerprint)
+                used = self._scores
+                # Scores are compared under what they were scaled by.
+                self._nulls = Nulls(used.priors, found.sources) if used else found
             return self._nulls
+
+    @property
+    def calibration_id(self) -> str | None:
+        """The calibration whose scores are used."""
+        return self._scores.calibration_id if self._scores else None
+
+    @property
+    def _scores(self) -> SidelineCalibration | None:
+        return None if self.objection else self.calibration
+
+    def null_scores(
+        self, product_id: str, profile: Profile
+    ) -> dict[EvidenceKind, tuple[NullScores, ...]]:
+        """All null scores that hold for a product, the most specific first."""
+        known = self.nulls
+        if self._scores is None:
+            return known.of(profile)
+        stored = self.gallery.stored(product_id).references
+        digest = references_digest([reference.reference_id for reference in stored])
+        found = {k: self._scores.sources(product_id, digest, kind=k) for k in KINDS}
+        default = known.of(profile)
+        shipped = {k: tuple(n for n in default[k] if n.source == "shipped") for k in KINDS}
+        return {k: (*found[k], *shipped[k]) if found[k] else default[k] for k in KINDS}
 
     def profile(self, product_id: str) -> Profile:
         """What the build learned of a product; learned now if it was built under another scoring.

@@ -8,6 +8,12 @@ from pathlib import Path
 
 from embeddings.fingerprint import digest_json
 from gallery import durable
+from gallery.calibrations import (
+    FOLDER,
+    calibration_path,
+    list_calibrations,
+    read_calibration,
+)
 from gallery.catalog import Catalog, open_catalog
 from gallery.errors import GalleryError, NotAGallery
 from gallery.layer import DeltaManifest, list_deltas, read_delta
@@ -53,7 +59,7 @@ class CheckReport:
 
 
 def check(path: str | Path) -> CheckReport:
-    """Verify catalog, all builds, deltas and shards. Raises `NotAGallery`; damage is reported."""
+    """Verify all that is on the disk. Raises `NotAGallery`; damage is reported."""
     root, report = Path(path), CheckReport()
     catalog = _catalog(root, report)
     readable: list[Manifest | DeltaManifest] = [*_builds(root, report), *_deltas(root, report)]
@@ -61,6 +67,7 @@ def check(path: str | Path) -> CheckReport:
     if catalog is not None:
         _originals(catalog, report)
     _frozen(root, report)
+    _calibrations(root, report)
     _current(root, catalog, report)
     return report
 
@@ -180,6 +187,21 @@ def _frozen(root: Path, report: CheckReport) -> None:
             report.damaged.append(Finding(str(path), message))
 
 
+def _calibrations(root: Path, report: CheckReport) -> None:
+    """Each is sealed; a page without one was cut short."""
+    folder = root / FOLDER
+    report.orphans += [str(path) for path in sorted(folder.glob(f"{durable.PARTIAL}*"))]
+    names = list_calibrations(root)
+    for name in names:
+        report.files += 1
+        try:
+            read_calibration(root, name)
+        except GalleryError as error:
+            report.damaged.append(Finding(str(calibration_path(root, name)), str(error)))
+    pages = sorted(folder.glob("*.html"))
+    report.orphans += [str(page) for page in pages if page.stem not in names]
+
+
 def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
     try:
         current = read_current(root)
@@ -189,8 +211,13 @@ def _current(root: Path, catalog: Catalog | None, report: CheckReport) -> None:
         report.damaged.append(Finding(str(root / "CURRENT"), str(error)))
         return
     report.serves = current.build
-    for kind, name in (("builds", current.build), ("delta", current.delta)):
-        if name is not None and not (root / kind / name).is_dir():
+    named = (
+        ("builds", current.build, current.build),
+        ("delta", current.delta, current.delta),
+        (FOLDER, current.calibration, f"{current.calibration}.json"),
+    )
+    for kind, name, file in named:
+        if name is not None and file is not None and not (root / kind / file).exists():
             message = f"names the {kind.removesuffix('s')} {name}, which is not there"
             report.damaged.append(Finding(str(root / "CURRENT"), message))
     if report.damaged:

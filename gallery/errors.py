@@ -12,6 +12,7 @@
     ├── EmptyCatalog          there is no reference to build from
     ├── UnknownProduct        no such product in this build
     ├── UnknownBuild          no such build in this gallery
+    ├── UnknownCalibration    no such calibration in this gallery
     ├── NoDelta               what is pending can't be served without a rebuild
     └── GateFailed            a candidate build was not good enough to publish
 
@@ -67,6 +68,10 @@ class UnknownProduct(GalleryError):
 
 class UnknownBuild(GalleryError):
     code = "unknown_build"
+
+
+class UnknownCalibration(GalleryError):
+    code = "unknown_calibration"
 
 
 class NoDelta(GalleryError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gallery import durable
+from gallery.calibrations import prune_calibrations
 from gallery.errors import DamagedGallery, NotAGallery, UnknownBuild
 from gallery.layer import list_deltas, read_delta
 from gallery.manifest import Manifest
@@ -44,7 +45,7 @@ class BuildDiff:
 
 @dataclass(frozen=True)
 class Pruned:
-    """`builds`, `shards` and `deltas` that went, `bytes` freed.
+    """`builds`, `shards`, `deltas` and `calibrations` that went, `bytes` freed.
 
     held  builds and deltas that a reader's lease kept
     """
@@ -54,6 +55,7 @@ class Pruned:
     held: tuple[str, ...]
     bytes: int
     deltas: tuple[str, ...] = ()
+    calibrations: tuple[str, ...] = ()
 
 
 def diff_builds(root: Path, old: str, new: str) -> BuildDiff:
@@ -88,7 +90,7 @@ def rollback(root: Path, build_id: str | None = None) -> Current:
 def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     """Remove builds but the `keep` newest that passed their gates, the one that serves, those that
     failed since it was built, and those that a reader holds; deltas that neither serve nor are
-    held; then shards that nothing uses.
+    held; shards that nothing uses; calibrations but the one that serves and the one before it.
 
     With `dry_run` nothing is removed. Raises `GalleryBusy` while a build is made, `DamagedGallery`
     while a build's manifest can't be read: what it uses would look unused.
@@ -98,7 +100,7 @@ def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
     if not (root / "builds").is_dir():
         raise NotAGallery(f"{root}: not a gallery, or nothing was ever built in it")
     with durable.writer_lock(root / "builds"):
-        for name in () if dry_run else ("builds", "delta", "shards"):
+        for name in () if dry_run else ("builds", "delta", "shards", "calibrations"):
             durable.remove_partials(root / name)
         builds, deltas, current = dict(list_builds(root)), list_deltas(root), _serving(root)
         old = [root / "builds" / name for name in _dispensable(current, root, builds, keep)]
@@ -114,12 +116,15 @@ def prune(root: Path, *, keep: int, dry_run: bool = False) -> Pruned:
         loose = {p: _size(p) for p in sorted(present) if p.name not in used}
         for path in loose if not dry_run else ():
             _remove(path)
+        serving = current.calibration if current else None
+        stale = prune_calibrations(root, serving=serving, dry_run=dry_run)
     return Pruned(
         tuple(path.name for path in going if path in old),
         tuple(path.name for path in loose),
         tuple(path.name for path in held),
-        sum(going.values()) + sum(loose.values()),
+        sum(going.values()) + sum(loose.values()) + sum(stale.values()),
         tuple(path.name for path in going if path in unserved),
+        tuple(stale),
     )
 
 

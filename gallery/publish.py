@@ -25,7 +25,8 @@ from gallery.manifest import Manifest, read_manifest
 
 @dataclass(frozen=True)
 class Current:
-    """`calibration`: ID of the calibration bound to the build, or None; `delta`: likewise."""
+    """`calibration`: ID of the calibration in force, or None; `delta`: of what lies over the
+    build, or None."""
 
     build: str
     calibration: str | None
@@ -52,7 +53,8 @@ def point_to(root: Path, current: Current) -> None:
 
 
 def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Current:
-    """Make a build that passed its gates serve, without a delta. Raises `GateFailed` otherwise.
+    """Make a build that passed its gates serve, without a delta, under the calibration that is in
+    force (whoever reads that says what of it holds). Raises `GateFailed` otherwise.
 
     With `replacing`, only while that build serves: `GalleryBusy` if another came in between.
     """
@@ -63,21 +65,22 @@ def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Curre
             f"build {build_id} did not pass {', '.join(failed)}; CURRENT stays as it is, "
             f"{root}/builds/{build_id}/report.html says why"
         )
-    current = Current(build_id, None, manifest.catalog_seq)
     with durable.writer_lock(root / "builds"):
-        if replacing is not None and (now := _serving(root)) not in (None, replacing):
+        now = _serving(root)
+        if replacing is not None and now and now.build != replacing:
             raise GalleryBusy(
-                f"{root}: {now} was published while {build_id} was being built from {replacing}; "
-                "run `amiss rebuild` again"
+                f"{root}: {now.build} was published while {build_id} was being built from "
+                f"{replacing}; run `amiss rebuild` again"
             )
         durable.remove_partials(root)
+        current = Current(build_id, now.calibration if now else None, manifest.catalog_seq)
         point_to(root, current)
     return current
 
 
-def _serving(root: Path) -> str | None:
+def _serving(root: Path) -> Current | None:
     try:
-        return read_current(root).build
+        return read_current(root)
     except GalleryError:
         return None
 

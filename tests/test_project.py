@@ -66,7 +66,7 @@ def test_every_verb_is_in_the_readme_and_has_help() -> None:
     assert set(commands) == {
         "build", "import", "rebuild", "check", "list", "identify", "doctor",
         "inspect", "confirm", "demo", "remove", "quarantine", "release", "publish", "rollback",
-        "diff", "prune", "add", "update", "replace", "audit", "freeze",
+        "diff", "prune", "add", "update", "replace", "audit", "freeze", "calibrate",
     }  # fmt: skip
     for name, command in commands.items():
         assert f"amiss {name}" in readme

@@ -1,0 +1,267 @@
+"""Learns a calibration and makes it serve: what `amiss calibrate` does.
+
+Pristine scores come from three places: each product's references against their siblings (stored by
+the build), further pristine pictures, and inspections that people confirmed pristine, whose
+pictures are inspected again under what serves now. A picture that is a reference, or came before,
+counts for nothing: it would match itself. Nor does one that can't be compared or shows another
+product: no score decides about those.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from anomaly.builder import Progress, _quiet, embedder_for
+from anomaly.calibration import (
+    PristineScores,
+    SidelineCalibration,
+    as_body,
+    check_rates,
+    references_digest,
+)
+from anomaly.calibration_report import calibration_page
+from anomaly.config import inspect_config
+from anomaly.inspection import Request, inspect_picture
+from anomaly.log import InspectionLog
+from anomaly.nulls import KINDS, comparable_fields
+from anomaly.operating import OperatingPoint, Shown, operating_points
+from anomaly.pipeline import SCORING, StageClock
+from anomaly.results import EvidenceKind, Inspection
+from anomaly.serving import Serving
+from embeddings.embedder import Embedder
+from embeddings.errors import EmbeddingsError
+from embeddings.images import read_bytes, read_image
+from embeddings.threads import limit_threads, one_blas_thread
+from gallery.calibrations import adopt_calibration
+from gallery.reader import Gallery
+from gallery.sources import Problem, read_source
+
+_UNDECIDED = ("cannot_compare", "wrong_product", "unknown_product")
+
+
+@dataclass(frozen=True)
+class Evidenced:
+    """A picture that people know the truth of. `where`: what messages call it; `origin`: normals
+    or log."""
+
+    origin: str
+    where: str
+    product_id: str
+    read: Callable[[], bytes]
+
+
+@dataclass
+class CalibrationReport:
+    """What was made of what.
+
+    counts      scores by origin: left_out, normals, log; damaged
+    attainable  the smallest rate that can be promised to a product, by kind of evidence; None where
+                there is no score
+    points      recall against sideline rate; empty without damaged pictures
+    left        pictures that don't count, and why
+    """
+
+    calibration_id: str
+    budget: float
+    review: float | None
+    products: int
+    counts: dict[str, int]
+    attainable: dict[EvidenceKind, float | None]
+    points: list[OperatingPoint] = field(default_factory=list)
+    left: list[Problem] = field(default_factory=list)
+
+    @property
+    def attained(self) -> bool:
+        """Whether the budget can be promised to products that are compared in place."""
+        found = self.attainable["placed"]
+        return found is not None and found <= self.budget
+
+
+def calibrate_gallery(
+    root: str | Path,
+    *,
+    budget: float,
+    review: float | None = None,
+    normals: str | Path | None = None,
+    damaged: str | Path | None = None,
+    log: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: Progress = _quiet,
+) -> CalibrationReport:
+    """Learn what pristine pictures score and make it serve, with these rates.
+
+    `normals`, `damaged`: pictures by product, as `import` reads them. `log`: its inspections
+    confirmed pristine or damaged count, too. Raises `ConfigError` for rates that are none,
+    `SourceError`, `LogError`, and what opening a gallery does.
+    """
+    config = inspect_config(
+        given={"device": device, "threads": threads, "budget": budget, "review": review}
+    )
+    check_rates(budget, review)
+    if threads is not None:
+        limit_threads(threads)
+    left: list[Problem] = []
+    pristine = [*_listed(normals, left), *_confirmed(log, "pristine")]
+    broken = [*_listed(damaged, left), *_confirmed(log, "damaged")]
+    with Gallery.open(root) as gallery, one_blas_thread:
+        serving = Serving(gallery, embedder_for(gallery, device=config.device))
+        bench = _Bench(serving, left, progress)
+        products = bench.profiles()
+        counts = {"left_out": sum(max(map(len, p.left_out.values())) for p in products.values())}
+        counts |= bench.add(products, pristine)
+        made = _made(serving, budget, review, products)
+        shown = list(bench.shown(broken))
+        counts["damaged"] = len(shown)
+        return _adopted(Path(root), serving.embedder, made, gallery, counts, shown, left)
+
+
+def _adopted(
+    root: Path,
+    embedder: Embedder,
+    made: SidelineCalibration,
+    gallery: Gallery,
+    counts: dict[str, int],
+    shown: list[Shown],
+    left: list[Problem],
+) -> CalibrationReport:
+    serving = Serving(gallery, embedder, calibration=made)
+    points = operating_points(serving, shown) if shown else []
+    attainable = {kind: made.attainable(kind) for kind in KINDS}
+    report = CalibrationReport(
+        "", made.budget, made.review, len(made.products), counts, attainable, points, left
+    )
+    body = as_body(made) | {
+        "counts": counts,
+        "operating_points": [point.as_json() for point in points],
+    }
+    page = calibration_page(report, build=made.build)
+    return replace(report, calibration_id=adopt_calibration(root, body, page=page))
+
+
+def _made(
+    serving: Serving,
+    budget: float,
+    review: float | None,
+    products: dict[str, PristineScores],
+) -> SidelineCalibration:
+    gallery = serving.gallery
+    return SidelineCalibration(
+        budget=budget,
+        review=review,
+        build=gallery.build_id,
+        delta=gallery.delta_id,
+        catalog_seq=gallery.catalog_seq,
+        scoring=SCORING.digest,
+        embedding=comparable_fields(serving.fingerprint),
+        priors=serving.nulls.priors,
+        products=products,
+    )
+
+
+@dataclass
+class _Bench:
+    """Where pictures are inspected. `left`: takes those that don't count."""
+
+    serving: Serving
+    left: list[Problem]
+    progress: Progress
+    seen: set[str] = field(default_factory=set)
+
+    def profiles(self) -> dict[str, PristineScores]:
+        """What each product's references score; the pictures are to come."""
+        found, gallery, priors = {}, self.serving.gallery, self.serving.nulls.priors
+        for number, name in enumerate(gallery.product_ids()):
+            profile = self.serving.profile(name)
+            left_out = {k: profile.null_scores(priors, kind=k).tolist() for k in KINDS}
+            ids = [reference.reference_id for reference in gallery.stored(name).references]
+            found[name] = PristineScores(
+                references_digest(ids), left_out, {kind: [] for kind in KINDS}
+            )
+            self.progress("profiles", number + 1, len(gallery))
+        return found
+
+    def add(
+        self, products: dict[str, PristineScores], pictures: Sequence[Evidenced]
+    ) -> dict[str, int]:
+        """Inspect pristine pictures; how many count, by origin."""
+        counts = {"normals": 0, "log": 0}
+        for number, picture in enumerate(pictures):
+            shown = self._inspected(picture)
+            if shown is not None:
+                scores = products[shown.product_id].pictures[shown.kind]
+                assert isinstance(scores, list)
+                scores.append(shown.score)
+                counts[picture.origin] += 1
+            self.progress("pristine", number + 1, len(pictures))
+        return counts
+
+    def shown(self, pictures: Sequence[Evidenced]) -> Iterator[Shown]:
+        """Inspect damaged pictures; one that can't be compared is a damage that isn't found."""
+        for number, picture in enumerate(pictures):
+            found = self._inspected(picture, damaged=True)
+            if found is not None:
+                yield found
+            self.progress("damaged", number + 1, len(pictures))
+
+    def _inspected(self, picture: Evidenced, *, damaged: bool = False) -> Shown | None:
+        gallery = self.serving.gallery
+        if picture.product_id not in gallery:
+            self._leave(picture, "unknown_product", f"no product {picture.product_id!r}")
+            return None
+        try:
+            data = picture.read()
+            pixels = read_image(data)
+        except EmbeddingsError as error:
+            self._leave(picture, error.code, str(error))
+            return None
+        digest = hashlib.sha256(data).hexdigest()
+        stored = gallery.stored(picture.product_id).references
+        if digest in self.seen or any(digest.startswith(r.reference_id) for r in stored):
+            self._leave(picture, "seen_before", "is a reference, or came before")
+            return None
+        self.seen.add(digest)
+        request = Request(pixels, picture.where, picture.product_id, None, 0.01, False)
+        result = inspect_picture(request, self.serving, clock=StageClock())
+        if result.verdict in _UNDECIDED and not damaged:
+            self._leave(picture, result.verdict, result.reason.text)
+            return None
+        return _shown(result, has_form=self.serving.profile(picture.product_id).has_form)
+
+    def _leave(self, picture: Evidenced, code: str, message: str) -> None:
+        self.left.append(Problem(picture.where, code, message))
+
+
+def _shown(result: Inspection, *, has_form: bool) -> Shown:
+    assert result.product_id is not None
+    assert result.alignment is not None
+    assert result.score is not None
+    kind: EvidenceKind = "placed" if result.alignment.status == "aligned" else "anywhere"
+    undecided = result.verdict in _UNDECIDED or (has_form and kind == "anywhere")
+    return Shown(result.product_id, kind, result.score, decided=not undecided)
+
+
+def _listed(source: str | Path | None, left: list[Problem]) -> Iterator[Evidenced]:
+    """Pictures by product in a folder or table."""
+    if source is None:
+        return
+    found = read_source(source)
+    left += found.problems
+    for row in found.rows:
+        read = partial(read_bytes, row.image)
+        yield Evidenced("normals", str(row.image), row.product_id, read)
+
+
+def _confirmed(log: str | Path | None, label: str) -> Iterator[Evidenced]:
+    """Inspections that people confirmed to be this, by the product that they were held against."""
+    if log is None:
+        return
+    record = InspectionLog(Path(log))
+    for entry in record.entries():
+        if entry.label is not None and entry.label.label == label and entry.result["product_id"]:
+            read = partial(record.read_image, entry.image_sha256)
+            yield Evidenced("log", entry.inspection_id, entry.result["product_id"], read)

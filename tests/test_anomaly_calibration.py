@@ -1,0 +1,135 @@
+"""Which scores a calibration lends to whom, when it holds, which rates are asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anomaly.calibration import (
+    PristineScores,
+    SidelineCalibration,
+    as_body,
+    check_rates,
+    from_body,
+    rates_of,
+    references_digest,
+)
+from anomaly.config import DEFAULT_BUDGET, inspect_config
+from anomaly.errors import ConfigError
+from anomaly.hierarchy import fit_hierarchy
+from anomaly.nulls import comparable_fields
+from anomaly.pipeline import SCORING
+from anomaly.score import Prior
+from embeddings import fake_embedder
+from gallery.errors import DamagedGallery
+
+FINGERPRINT = fake_embedder().fingerprint(codec="none")
+
+
+def scores(product: int, count: int) -> list[float]:
+    return [product + 0.1 * n for n in range(count)]
+
+
+def made(*, products: int = 10, left_out: int = 2, pictures: int = 0) -> SidelineCalibration:
+    return SidelineCalibration(
+        budget=0.05,
+        review=None,
+        build="B",
+        delta=None,
+        catalog_seq=3,
+        scoring=SCORING.digest,
+        embedding=comparable_fields(FINGERPRINT),
+        priors={"product": Prior(1.0, 0.5, 0.25)},
+        products={
+            f"p{n}": PristineScores(
+                references_digest([f"r{n}"]),
+                {"placed": scores(n, left_out), "anywhere": []},
+                {"placed": scores(10 * n, pictures), "anywhere": []},
+            )
+            for n in range(products)
+        },
+        calibration_id="C",
+    )
+
+
+def test_a_products_own_scores_come_first_then_the_gallerys_brought_to_it() -> None:
+    own, pooled = made().sources("p4", references_digest(["r4"]), kind="placed")
+    assert (own.source, own.calibration_id, own.own) == ("product", "C", 2)
+    assert own.scores.tolist() == pytest.approx([4.0, 4.1])
+    model = fit_hierarchy({f"p{n}": np.array(scores(n, 2)) for n in range(10)})
+    assert model is not None
+    assert (pooled.source, pooled.own) == ("pooled", 2)
+    assert pooled.scores.tolist() == pytest.approx(model.null_for(own.scores).tolist())
+
+
+@pytest.mark.parametrize(("product", "reference"), [("p4", "another"), ("a new one", "r4")])
+def test_scores_against_other_references_are_not_the_products_own(
+    product: str, reference: str
+) -> None:
+    own, pooled = made().sources(product, references_digest([reference]), kind="placed")
+    assert len(own.scores) == own.own == pooled.own == 0
+    assert sorted(pooled.scores.tolist()) == pytest.approx(
+        sorted(score for n in range(10) for score in scores(n, 2))
+    )
+
+
+def test_pictures_speak_alone_where_they_can_promise_the_budget() -> None:
+    few, many = made(pictures=1), made(pictures=2)
+    assert not few.by_pictures("placed")  # 10 of them: 1/11
+    assert many.by_pictures("placed")  # 20: 1/21
+    assert few.attainable("placed") == pytest.approx(1 / 31)
+    assert many.attainable("placed") == pytest.approx(1 / 21)
+    own, _ = many.sources("p4", references_digest(["r4"]), kind="placed")
+    assert own.scores.tolist() == pytest.approx([40.0, 40.1])
+
+
+def test_pictures_of_few_products_dont_speak_for_all() -> None:
+    assert not made(products=7, pictures=9).by_pictures("placed")
+
+
+def test_where_fewer_than_three_products_have_scores_nothing_is_lent() -> None:
+    assert made(products=2).sources("p0", references_digest(["r0"]), kind="placed") == ()
+    assert made().sources("p0", references_digest(["r0"]), kind="anywhere") == ()
+    assert made().attainable("anywhere") is None
+
+
+def test_another_scoring_or_embedder_is_objected_to() -> None:
+    assert made().objection(FINGERPRINT) is None
+    assert "scoring" in str(replace(made(), scoring="other").objection(FINGERPRINT))
+    embedding = {**made().embedding, "model": "another"}
+    assert "embedder" in str(replace(made(), embedding=embedding).objection(FINGERPRINT))
+
+
+def test_it_is_kept_as_json_and_read_back() -> None:
+    text = json.dumps(as_body(made(pictures=3)), allow_nan=False)
+    assert from_body(json.loads(text), calibration_id="C") == made(pictures=3)
+
+
+@pytest.mark.parametrize("change", [{"budget": None}, {"products": [1]}, {"priors": {"x": {}}}])
+def test_what_is_no_calibration_is_damage(change: dict[str, object]) -> None:
+    with pytest.raises(DamagedGallery, match="calibration C"):
+        from_body(as_body(made()) | change, calibration_id="C")
+
+
+def test_given_rates_win_over_the_calibrations_and_those_over_the_default() -> None:
+    known = replace(made(), budget=0.005, review=0.03)
+
+    def rates(**given: float) -> tuple[float, float | None]:
+        found = rates_of(inspect_config(given=given), known)
+        return found.budget, found.review
+
+    assert rates() == (0.005, 0.03)
+    assert rates(budget=0.02) == (0.02, 0.03)
+    assert rates(budget=0.05) == (0.05, None)
+    assert rates(review=0.1) == (0.005, 0.1)
+    without = rates_of(inspect_config(), None)
+    assert (without.budget, without.review) == (DEFAULT_BUDGET, None)
+
+
+def test_a_review_rate_must_be_above_the_budget() -> None:
+    check_rates(0.01, 0.02)
+    with pytest.raises(ConfigError, match="above the budget"):
+        check_rates(0.01, 0.01)

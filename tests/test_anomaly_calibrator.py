@@ -1,0 +1,193 @@
+"""`calibrate_gallery` on rendered products, and an inspector that follows what it made."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from anomaly import Inspector, calibrator
+from anomaly.calibration import current_calibration
+from anomaly.calibrator import calibrate_gallery
+from anomaly.errors import ConfigError
+from anomaly.log import InspectionLog
+from anomaly.operating import wilson
+from anomaly.schema import as_json
+from anomaly.studio import Damage, Photograph
+from gallery import read_current
+from gallery.calibrations import adopt_calibration, read_calibration
+from tests.conftest import SHOP, _encoded
+
+Shoot = Callable[..., Photograph]
+
+
+@pytest.fixture(scope="session")
+def calibrated(shop: Path, shoot: Shoot, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`gallery` with a calibration by two pictures of each product; `normals`, `log`. Never write
+    to it."""
+    home = tmp_path_factory.mktemp("calibrated")
+    root = Path(shutil.copytree(shop, home / "gallery"))
+    for folder, damage in (("normals", None), ("damaged", Damage("tear", strength=0.8))):
+        for product in SHOP:
+            (home / folder / product).mkdir(parents=True)
+            for take in (31, 32) if damage is None else (33,):
+                data = _encoded(shoot(product, take, damage=damage).image)
+                (home / folder / product / f"{take}.png").write_bytes(data)
+    # What must not count: a reference, the same picture again, another product's, no picture.
+    first = home / "normals" / SHOP[0]
+    reference = next((root / "catalog" / "originals").glob("*/*")).read_bytes()
+    for product in SHOP:
+        (home / "normals" / product / "reference.png").write_bytes(reference)
+    (first / "again.png").write_bytes((first / "31.png").read_bytes())
+    (first / "broken.png").write_bytes(b"no picture")
+    (home / "normals" / "a stranger").mkdir()
+    shutil.copy(first / "31.png", home / "normals" / "a stranger" / "1.png")
+    log = InspectionLog(home / "log")
+    with Inspector.open(root) as inspector:
+        for take, label in ((41, "pristine"), (42, None), (31, "pristine")):
+            data = _encoded(shoot(SHOP[0], take).image)
+            result = inspector.inspect(data, product_id=SHOP[0])
+            log.append(result, data)
+            if label is not None:
+                log.confirm(result.inspection_id, label)
+    return home
+
+
+@pytest.fixture(scope="session")
+def report(calibrated: Path) -> calibrator.CalibrationReport:
+    return calibrate_gallery(
+        calibrated / "gallery", budget=0.05, review=0.2, normals=calibrated / "normals",
+        damaged=calibrated / "damaged", log=calibrated / "log",
+    )  # fmt: skip
+
+
+def test_scores_are_counted_by_where_they_come_from(
+    calibrated: Path, report: calibrator.CalibrationReport
+) -> None:
+    assert report.counts == {"left_out": 12, "normals": 6, "log": 1, "damaged": 3}
+    made = current_calibration(calibrated / "gallery")
+    assert made is not None
+    assert made.calibration_id == report.calibration_id
+    pictures = made.products[SHOP[0]].pictures
+    assert sum(len(scores) for scores in pictures.values()) == 3
+    assert not made.by_pictures("placed")
+    assert report.attained == (report.attainable["placed"] <= 0.05)  # type: ignore[operator]
+
+
+def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:
+    codes = [problem.code for problem in report.left]
+    assert codes.count("unknown_product") == 1
+    assert codes.count("seen_before") >= 3  # again, the reference, the log's copy of a normal
+    assert any("broken.png" in problem.where for problem in report.left)
+
+
+def test_an_inspector_follows_it_and_says_so(
+    calibrated: Path, report: calibrator.CalibrationReport, shoot: Shoot
+) -> None:
+    image = shoot(SHOP[0], 1).image
+    with Inspector.open(calibrated / "gallery") as inspector:
+        result = inspector.inspect(image, product_id=SHOP[0])
+        assert inspector.objection is None
+    assert result.calibration is not None
+    assert result.calibration.calibration_id == report.calibration_id
+    assert (result.calibration.budget, result.calibration.review) == (0.05, 0.2)
+    assert result.calibration.source == "pooled"
+    assert result.calibration.own == 7  # four references and three pictures
+    assert as_json(result)["calibration"]["own"] == 7
+    with Inspector.open(calibrated / "gallery", budget=0.3) as inspector:
+        given = inspector.inspect(image, product_id=SHOP[0])
+    assert given.calibration is not None
+    assert (given.calibration.budget, given.calibration.review) == (0.3, None)
+    assert given.inspection_id != result.inspection_id
+
+
+def test_the_score_is_the_same_as_without_a_calibration(
+    calibrated: Path, report: calibrator.CalibrationReport, shop: Path, shoot: Shoot
+) -> None:
+    image = shoot(SHOP[1], 1).image
+    found = []
+    for root in (shop, calibrated / "gallery"):
+        with Inspector.open(root) as inspector:
+            found.append(inspector.inspect(image, product_id=SHOP[1]).score)
+    assert found[0] == found[1]
+
+
+def test_rates_between_budget_and_review_are_for_a_person(
+    calibrated: Path, report: calibrator.CalibrationReport, shoot: Shoot
+) -> None:
+    """Half of all pristine pictures are to be looked at, one in twenty may be called damaged."""
+    image = shoot(SHOP[0], 33, damage=Damage("tear", strength=0.8)).image
+    with Inspector.open(calibrated / "gallery") as inspector:
+        damaged = inspector.inspect(image, product_id=SHOP[0])
+    assert damaged.verdict == "damaged"
+    with Inspector.open(calibrated / "gallery", budget=0.05, review=0.5) as inspector:
+        results = [
+            inspector.inspect(shoot(SHOP[0], take).image, product_id=SHOP[0])
+            for take in range(1, 7)
+        ]
+    banded = [r for r in results if r.p_value is not None and 0.05 < r.p_value <= 0.5]
+    assert banded, [r.p_value for r in results]
+    assert {(r.verdict, r.reason.code) for r in banded} == {("review", "in_review_band")}
+
+
+def test_recall_rises_with_the_rate_and_has_its_interval(
+    calibrated: Path, report: calibrator.CalibrationReport
+) -> None:
+    rates = [point.rate for point in report.points]
+    assert rates == sorted(rates)
+    assert {0.05, 0.2} <= set(rates)
+    found = [point.found for point in report.points]
+    assert found == sorted(found)
+    assert found[-1] > 0
+    body = read_calibration(calibrated / "gallery", report.calibration_id)
+    assert [p["found"] for p in body["operating_points"]] == found
+    page = calibrated / "gallery" / "calibrations" / f"{report.calibration_id}.html"
+    text = page.read_text("utf-8")
+    assert "<polyline" in text
+    assert "broken.png" in text
+
+
+def test_under_another_scoring_only_its_rates_go_on(
+    calibrated: Path, report: calibrator.CalibrationReport, shop_copy: Path, shoot: Shoot
+) -> None:
+    body = read_calibration(calibrated / "gallery", report.calibration_id)
+    adopt_calibration(shop_copy, body | {"scoring": "another"})
+    with Inspector.open(shop_copy) as inspector:
+        result = inspector.inspect(shoot(SHOP[0], 1).image, product_id=SHOP[0])
+        assert "another scoring" in str(inspector.objection)
+    assert result.calibration is not None
+    assert result.calibration.calibration_id is None
+    assert (result.calibration.budget, result.calibration.review) == (0.05, 0.2)
+
+
+def test_an_open_inspector_takes_a_new_one_up(
+    calibrated: Path, report: calibrator.CalibrationReport, shop_copy: Path, shoot: Shoot
+) -> None:
+    image = shoot(SHOP[2], 1).image
+    with Inspector.open(shop_copy) as inspector:
+        before = inspector.inspect(image, product_id=SHOP[2])
+        body = read_calibration(calibrated / "gallery", report.calibration_id)
+        name = adopt_calibration(shop_copy, body)
+        after = inspector.inspect(image, product_id=SHOP[2])
+    assert before.calibration is not None
+    assert after.calibration is not None
+    assert (before.calibration.calibration_id, after.calibration.calibration_id) == (None, name)
+    assert replace(after, calibration=None).score == before.score
+
+
+def test_a_review_rate_below_the_budget_is_refused_and_nothing_served(shop_copy: Path) -> None:
+    with pytest.raises(ConfigError, match="above the budget"):
+        calibrate_gallery(shop_copy, budget=0.05, review=0.01)
+    assert read_current(shop_copy).calibration is None
+    with pytest.raises(ConfigError, match="above the budget"):
+        Inspector.open(shop_copy, budget=0.05, review=0.01)
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    """8 of 10: 0.4902 to 0.9433 (Brown, Cai & DasGupta 2001, by their formula)."""
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 5)[0] == pytest.approx(0)
+    assert wilson(5, 5)[1] == pytest.approx(1)
