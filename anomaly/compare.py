@@ -29,7 +29,7 @@ from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 7
+COMPARE_VERSION = 8
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
@@ -218,12 +218,14 @@ class _Placed:
 
     forward   distance of a query patch to the nearest within the window
     backward  the same for the reference's patch that belongs here
-    on        cells where its product lies; coverage: the share of its product that the view shows
+    lies      cells of the picture where its product lies, and those of them that are measured: on
+    coverage  the share of its product that the view shows
     unlike    median backward distance over that of patches which have nothing to do with each other
     """
 
     forward: Floats
     backward: Floats
+    lies: Mask
     on: Mask
     coverage: float
     unlike: float
@@ -236,7 +238,8 @@ def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
     places = aligned.reference.patches.cells_of(transform(back, view.centres_in_picture()))
     shape = query.shape[:2]
     share, inside = _sample(product[:, :, None].astype(np.float32), places)
-    on = (inside & (share[:, 0] > _ON)).reshape(shape) & view.measured
+    lies = (inside & (share[:, 0] > _ON)).reshape(shape) & view.shown
+    on = lies & view.measured
     forward = np.full(shape, np.nan, np.float32)
     backward, unlike = forward.copy(), 1.0
     if on.any():
@@ -252,7 +255,7 @@ def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
         strangers = _between_strangers(query[on], moved[on[rows, columns]])
         unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
     coverage = _coverage(aligned.reference, product, pairing, view)
-    return _Placed(forward, backward, on, coverage, unlike)
+    return _Placed(forward, backward, lies, on, coverage, unlike)
 
 
 def _refuted(pairing: Pairing, placed: _Placed) -> bool:
@@ -327,7 +330,7 @@ def _coverage(reference: Reference, product: Mask, pairing: Pairing, view: View)
     cells = np.rint(np.nan_to_num(view.patches.cells_of(there), nan=-9.0)).astype(np.intp)
     height, width = view.patches.shape
     inside = (cells >= 0).all(axis=1) & (cells < [width, height]).all(axis=1)
-    shown = view.measured[cells[inside, 1], cells[inside, 0]]
+    shown = view.shown[cells[inside, 1], cells[inside, 0]]
     return float(shown.sum() / max(1, len(centres)))
 
 
@@ -339,7 +342,7 @@ def _with_places(
     refuted: tuple[str, ...],
 ) -> Comparison:
     near = _least(np.stack([p.forward for p in found]))
-    product = np.any([p.on for p in found], axis=0)
+    product = np.any([p.lies for p in found], axis=0)
     ring = _grown(product)
     # Where no aligned reference speaks, the global answer stands for both.
     both = unexplained + np.where(np.isfinite(near), near, unexplained)

@@ -23,7 +23,7 @@ from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
 from gallery.describe import Reference
 
-GLARE_VERSION = 2
+GLARE_VERSION = 3
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -33,11 +33,12 @@ _TRUSTED = 0.5  # foreground confidence
 _SCALE = 0.5
 _CLIPPED, _WHITE = 246, 215  # of 255, all colours
 _VEIL = 12  # grey levels added to every colour
+_UNEVEN = 1.1  # times as bright as usual: light that falls unevenly is no veil
 _REACH = np.ones((3, 3), np.uint8)  # pixels that an aligned reference may be off
 _JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white print divides them
 _LEAST_SEEDS = 3
 _SMOOTH_PEAK, _SMOOTH_AREA = 25, 100  # grey levels, and pixels, from which a veil alone is a seed
-_SMOOTH_SLOPE = 0.22  # of its peak per pixel, half way up: what rises faster is no light
+_SMOOTH_SLOPE = 0.2  # of its peak per pixel, half way up: what rises faster is no light
 _HIDDEN_SHARE = 0.1  # of a cell
 # Cells around what is hidden, which see it too: fewer where so much of the product were left out.
 _RIMS = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (5, 3, 1)]
@@ -78,9 +79,11 @@ def without_glare(
     hidden = _connected((veil > _VEIL) | clipped, seeds | _smooth(np.where(product, veil, 0)))
     cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
     without = _sparing(view, cells, _shares(product, view) > 0.5)
+    if without is view:
+        return view
     white = (_shares(_least(small) >= _WHITE, view) > _HIDDEN_SHARE).astype(np.uint8)
     through = view.measured & ~without.measured & ~(cv2.dilate(white, _RIMS[0]) > 0)
-    return replace(without, veiled=through) if through.any() else without
+    return replace(without, veiled=through)
 
 
 def _sparing(view: View, cells: Mask, product: Mask) -> View:
@@ -134,7 +137,8 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
         return None
     gain = np.median(there[inside].mean(axis=1) + 8) / np.median(small[inside].mean(axis=1) + 8)
     brightest = cv2.dilate(there, _REACH)
-    added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), brightest)
+    lit = cv2.convertScaleAbs(brightest, alpha=_UNEVEN)
+    added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), lit)
     veil = cv2.blur(_least(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
     mask = reference.foreground.mask
@@ -174,4 +178,4 @@ def _without(view: View, cells: Mask, rim: Pixels) -> View:
     if not cells.any():
         return view
     hidden = cv2.dilate(cells.astype(np.uint8), rim) > 0
-    return replace(view, measured=view.measured & ~hidden, glare=float(hidden.mean()))
+    return replace(view, measured=view.measured & ~hidden, hidden=hidden)

@@ -197,8 +197,8 @@ class View:
     zoom      how far it enlarged what is embedded; 1 for the picture as it is
     picture_size  (height, width) of the picture as given
     measured  (H, W) bool: cells that show the picture, not glare or what was filled in beside it
-    glare     share of the cells that glare hides
-    veiled    (H, W) bool: cells that aren't `measured`, but through whose glare pixels can be seen
+    hidden    (H, W) bool: cells that glare hides from features; None where there is none
+    veiled    (H, W) bool: those of them through whose glare pixels can be seen
     partial   whether some of the product lies beyond the picture, where a reference stands for it
     """
 
@@ -209,9 +209,19 @@ class View:
     zoom: float
     picture_size: tuple[int, int]
     measured: Mask
-    glare: float = 0.0
+    hidden: Mask | None = None
     veiled: Mask | None = None
     partial: bool = False
+
+    @property
+    def glare(self) -> float:
+        """Share of the cells that glare hides."""
+        return 0.0 if self.hidden is None else float(self.hidden.mean())
+
+    @property
+    def shown(self) -> Mask:
+        """(H, W) cells that show the picture, be it glare."""
+        return self.measured if self.hidden is None else self.measured | self.hidden
 
     def centres_in_picture(self) -> Floats:
         """(H * W, 2) float32 x, y of the cells in the picture as given."""

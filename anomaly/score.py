@@ -158,7 +158,8 @@ def _together(maps: Sequence[Floats]) -> Floats:
 
 @dataclass(frozen=True)
 class _Evidence:
-    """(H, W) spreads above pristine: content no reference has, and content that is gone."""
+    """(H, W) spreads above pristine: content no reference has, and content that is gone; NaN where
+    it wasn't measured."""
 
     novel: Floats
     gone: Floats
@@ -171,9 +172,9 @@ def _evidence(
     for channel in (*comparison.placed, *comparison.anywhere):
         null = nulls.get(channel.name)
         if channel.map is not None and null is not None:
-            maps[channel.name] = np.nan_to_num((channel.map - null.centre) / null.spread, nan=0.0)
-    nothing = np.zeros(shape, np.float32)
-    novel = np.maximum(maps.get("anywhere", nothing), maps.get("around", nothing))
+            maps[channel.name] = (channel.map - null.centre) / null.spread
+    nothing = np.full(shape, np.nan, np.float32)
+    novel = np.fmax(maps.get("anywhere", nothing), maps.get("around", nothing))
     return _Evidence(novel, maps.get("missing", nothing))
 
 
@@ -186,10 +187,16 @@ def _kind(
         return "spill"
     if not comparison.placed:
         return "changed"
-    novel, gone = float(evidence.novel[cells].mean()), float(evidence.gone[cells].mean())
+    novel, gone = _mean(evidence.novel[cells]), _mean(evidence.gone[cells])
     if gone > _CLEAR and (novel < max(_CLEAR, _KNOWN * gone) if lost is None else lost()):
         return "missing"
     return "added" if novel > _CLEAR >= gone else "changed"
+
+
+def _mean(values: Floats) -> float:
+    """Of those that were measured; 0 where none was."""
+    measured = values[np.isfinite(values)]
+    return float(measured.mean()) if measured.size else 0.0
 
 
 def _place(cells: Mask, view: View) -> tuple[tuple[float, float, float, float], float]:

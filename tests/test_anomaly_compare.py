@@ -474,7 +474,7 @@ def test_what_glare_hides_is_not_called_absent() -> None:
     view = view_of(image)
     measured = view.measured.copy()
     measured[5:9, 7:12] = False
-    hidden = replace(view, measured=measured, glare=float(1 - measured.mean()))
+    hidden = replace(view, measured=measured, hidden=~measured)
     found = scores_of(compared(hidden, [reference_of(image)], None))
     assert math.isnan(found["absent"])
     assert found["anywhere"] < 0.1  # the codec has rounded the reference
