@@ -1,7 +1,7 @@
 """What each part of the engine is worth: the part off, everything else as it is.
 
-    AMISS_DATA=... python -m benchmarks.bench_ablation             # 40 minutes on 2 cores
-    AMISS_DATA=... python -m benchmarks.bench_ablation --seeds 0   # 13 minutes
+    AMISS_DATA=... python -m benchmarks.bench_ablation             # 50 minutes on 2 cores
+    AMISS_DATA=... python -m benchmarks.bench_ablation --seeds 0   # 17 minutes
     AMISS_DATA=... python -m benchmarks.bench_ablation --check     # a few queries, nothing written
 
 cookies, carton_top and the headline studio set, 4 references: mean AUROC over seeds (0 to 2 unless
@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from anomaly import compare, detail, pipeline, profile, score
+from anomaly import compare, detail, glare, pipeline, profile, score
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
@@ -51,9 +52,12 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "everything on": _everything,
     "no metric": _off(Embedder, "metric", None),
     "no glare mask": _off(pipeline, "_without_glare", lambda query, view, *_: view),
+    "no veils": _off(glare, "_smooth", lambda veil: veil > np.inf),
+    "no fixtures": _off(pipeline, "in_place", lambda alignment, *_: alignment),
     "no details": _off(compare, "compare_details", lambda *_: None),
     "details without refinement": _off(detail, "_refined", lambda motion, *_: motion),
     "details without even light": _off(detail, "_in_light_of", lambda query, *_: query),
+    "details through no veil": _off(detail, "_unveiled", lambda *_: None),
     "all spreads as they are": _off(profile, "_LOOSE", {}),
     "4-norm of channels": _off(score, "_NORM", 4),
     "no outline": _off(compare, "compare_outlines", lambda *_, **__: None),
