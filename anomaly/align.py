@@ -22,7 +22,7 @@ from embeddings.patches import Floats
 from embeddings.registration import Matrix, register, transform
 from gallery.describe import Reference
 
-ALIGN_VERSION = 2
+ALIGN_VERSION = 3
 
 
 def features(pixels: Pixels, foreground: Foreground, *, mask: Mask | None = None) -> Keypoints:

@@ -29,7 +29,7 @@ from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 6
+COMPARE_VERSION = 7
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).

@@ -9,6 +9,8 @@ Applications, section 3.4; here the band comes from neighbouring pixels, as ther
 
 Light is a gain common to all colours, smooth but for the edges of shadows: the running median of
 the ratio of both pictures follows such edges and passes over what is smaller than half its window.
+Or it is mirrored by the product, and adds to all colours alike: then the running median of the
+difference, in linear light, is what the veil adds. The better of both explanations counts.
 """
 
 from __future__ import annotations
@@ -39,12 +41,17 @@ _DARK = 8.0  # grey levels added before ratios are taken
 _COARSE = 2  # view pixels per pixel in which light and rest motion are estimated
 _WINDOW = 21  # of the running median, in those pixels
 _LOG_STEPS = 80.0  # of the gain's logarithm, per unit, so that it fits a byte
+_GAMMA = 2.2  # of a byte: light adds up in its power
+_LEAST_VEIL = 8.0  # of 255, linear: under it, none is looked for
 _COARSEST = 6.0  # sigma in those pixels of what correlating them passes over
 _MOST_MOVED = 12.0  # view pixels at the frame's corners: beyond, the refinement went astray
 _STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 1e-4)
 # An uncertain foreground's surroundings agree: 0.9-quantile of their excess, over the product's.
 _FIXED, _FIXED_SLACK = 2.0, 5.0
 _SEEN = 0.6  # share of a cell's pixels that must be compared
+
+
+_LINEAR = (255 * (np.arange(256) / 255) ** _GAMMA).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,9 @@ def _beyond(query: _Query, reference: Reference, pairing: Pairing) -> _Beyond | 
     there = warped(calm, motion, size)
     on = warped_mask(known, motion, size)
     excess = _off_band(_in_light_of(query.look[box], there, on), there)
+    lifted = _unveiled(query.look[box], there, on)
+    if lifted is not None:
+        excess = cv2.min(excess, _off_band(lifted, there))
     if not trusted:
         on = _fixed(excess, on, warped_mask(product, motion, size))
     whole, seen = np.full(query.size, 255, np.uint8), np.zeros(query.size, np.bool_)
@@ -193,15 +203,40 @@ def _in_light_of(query: Pixels, there: Pixels, on: Pixels) -> Pixels:
     return np.asarray(cv2.add(lit, rest, dtype=cv2.CV_8U))
 
 
+def _unveiled(query: Pixels, there: Pixels, on: Pixels) -> Pixels | None:
+    """The query's picture without light that was added over more than half a window; None where
+    there is next to none."""
+    small = (max(1, on.shape[1] // _COARSE), max(1, on.shape[0] // _COARSE))
+    inside = cv2.resize(on * np.uint8(255), small, interpolation=cv2.INTER_AREA) > 127
+    if not inside.any():
+        return None
+    here, other = (
+        _LINEAR[cv2.resize(one, small, interpolation=cv2.INTER_AREA)].mean(axis=2)
+        for one in (query, there)
+    )
+    exposure = float(np.exp(-np.median(np.log((here + 2) / (other + 2))[inside])))
+    veil = _windowed(np.maximum(here * exposure - other, 0), inside)
+    if veil[inside].max() < _LEAST_VEIL:
+        return None
+    veil = cv2.resize(veil, on.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:, :, None]
+    linear = np.maximum(_LINEAR[query] * np.float32(exposure) - veil, 0)
+    return np.asarray(np.minimum(255 * (linear / 255) ** (1 / _GAMMA), 255), np.uint8)
+
+
 def _running_median(values: Floats, inside: Mask) -> Floats:
     """Median in a window of (h, w) logarithms, which are continued smoothly beyond `inside`."""
+    median = _windowed(values * np.float32(_LOG_STEPS) + 128, inside)
+    return np.asarray((median - 128) / _LOG_STEPS, np.float32)
+
+
+def _windowed(values: Floats, inside: Mask) -> Floats:
+    """Running median of (h, w) values in bytes' range, continued smoothly beyond `inside`."""
     weights, sigma = inside.astype(np.float32), _WINDOW / 2.6
     around = cv2.GaussianBlur(values * weights, (0, 0), sigma) / (
         cv2.GaussianBlur(weights, (0, 0), sigma) + 1e-3
     )
-    coded = np.where(inside, values, around) * _LOG_STEPS + 128
-    median = cv2.medianBlur(np.clip(np.rint(coded), 0, 255).astype(np.uint8), _WINDOW)
-    return np.asarray((median.astype(np.float32) - 128) / _LOG_STEPS, np.float32)
+    coded = np.clip(np.rint(np.where(inside, values, around)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.medianBlur(coded, _WINDOW), np.float32)
 
 
 def _off_band(query: Pixels, there: Pixels) -> Pixels:
@@ -238,7 +273,8 @@ def _by_cell(excess: Pixels, seen: Mask, view: View) -> Floats:
     cells = room.reshape(2, rows, stride, columns, stride)
     share = cells[1].mean(axis=(1, 3), dtype=np.float32)
     worst = cells[0].max(axis=(1, 3)).astype(np.float32)
-    return np.where((share >= _SEEN) & view.measured, worst, np.nan).astype(np.float32)
+    shown = view.measured if view.veiled is None else view.measured | view.veiled
+    return np.where((share >= _SEEN) & shown, worst, np.nan).astype(np.float32)
 
 
 def _any(values: Floats) -> bool:

@@ -2,8 +2,11 @@
 
 A lamp's mirror image is clipped at its core, and fades into a veil of white light that reaches far
 beyond. Where references are aligned, both show as light that was added to every colour: what is
-clipped here and white nowhere in the references is the seed, and all that is connected to it,
-clipped or veiled, is hidden. Without alignment, only the clipped core and a halo can be told.
+clipped here and white nowhere in the references is a seed, as is a veil that rises as smoothly as
+only light does (paper bared by a tear is as white, but ends sharply), and all that is connected to
+a seed, clipped or veiled, is hidden from features. Pixels see through a veil (`detail`), so that
+only what is nearly white is hidden from those. Without alignment, only the clipped core and a halo
+can be told.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
 from gallery.describe import Reference
 
-GLARE_VERSION = 1
+GLARE_VERSION = 2
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -33,8 +36,11 @@ _VEIL = 12  # grey levels added to every colour
 _REACH = np.ones((3, 3), np.uint8)  # pixels that an aligned reference may be off
 _JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white print divides them
 _LEAST_SEEDS = 3
+_SMOOTH_PEAK, _SMOOTH_AREA = 25, 100  # grey levels, and pixels, from which a veil alone is a seed
+_SMOOTH_SLOPE = 0.22  # of its peak per pixel, half way up: what rises faster is no light
 _HIDDEN_SHARE = 0.1  # of a cell
-_RIM = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+# Cells around what is hidden, which see it too: fewer where so much of the product were left out.
+_RIMS = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (5, 3, 1)]
 
 
 def without_core(view: View, clipped: Mask) -> View:
@@ -62,19 +68,49 @@ def without_glare(
     """
     size = (round(_SCALE * look.shape[0]), round(_SCALE * look.shape[1]))
     small = cv2.resize(look, size[::-1], interpolation=cv2.INTER_AREA)
-    clipped = cv2.inRange(small, (_CLIPPED,) * 3, (255,) * 3) > 0
     lit = [one for r, p in references if (one := _light_added(small, r, p, view)) is not None]
-    if not lit or not clipped.any():
+    if not lit:
         return view
-    veil = np.minimum.reduce([one.veil for one in lit]) > _VEIL
+    clipped = _least(small) >= _CLIPPED
+    veil = np.minimum.reduce([one.veil for one in lit])
+    product = np.logical_or.reduce([one.product for one in lit])
     seeds = clipped & (np.mean([one.white for one in lit], axis=0) < 0.5)
-    hidden = _connected(veil | clipped, seeds)
-    if not hidden.any():
-        return view
-    without = _without(view, (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured, _RIM)
-    product = _shares(np.logical_or.reduce([one.product for one in lit]), view) > 0.5
-    left = int((without.measured & product).sum())
-    return without if left >= (1 - _MOST) * (view.measured & product).sum() else view
+    hidden = _connected((veil > _VEIL) | clipped, seeds | _smooth(np.where(product, veil, 0)))
+    cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
+    without = _sparing(view, cells, _shares(product, view) > 0.5)
+    white = (_shares(_least(small) >= _WHITE, view) > _HIDDEN_SHARE).astype(np.uint8)
+    through = view.measured & ~without.measured & ~(cv2.dilate(white, _RIMS[0]) > 0)
+    return replace(without, veiled=through) if through.any() else without
+
+
+def _sparing(view: View, cells: Mask, product: Mask) -> View:
+    """The view without `cells` and the widest rim that leaves enough of the product."""
+    enough = (1 - _MOST) * (view.measured & product).sum()
+    for rim in _RIMS:
+        without = _without(view, cells, rim)
+        if (without.measured & product).sum() >= enough:
+            return without
+    return view
+
+
+def _smooth(veil: Floats) -> Mask:
+    """(h, w) the tops of light that rises smoothly."""
+    calm = cv2.GaussianBlur(veil, (0, 0), 1.0)
+    count, parts, boxes, _ = cv2.connectedComponentsWithStats((calm > _VEIL).astype(np.uint8))
+    tops = np.zeros(calm.shape, np.bool_)
+    for number in range(1, count):
+        x, y, wide, tall, area = boxes[number]
+        if area < _SMOOTH_AREA:
+            continue
+        where = slice(y, y + tall), slice(x, x + wide)
+        own, height = parts[where] == number, calm[where]
+        peak = height[own].max()
+        flank = own & (height > 0.25 * peak) & (height < 0.75 * peak)
+        if peak < _SMOOTH_PEAK or not flank.any():
+            continue
+        if np.median(np.hypot(*np.gradient(height))[flank]) < _SMOOTH_SLOPE * peak:
+            tops[where] |= own & (height > 0.9 * peak)
+    return tops
 
 
 @dataclass(frozen=True)
@@ -99,7 +135,7 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
     gain = np.median(there[inside].mean(axis=1) + 8) / np.median(small[inside].mean(axis=1) + 8)
     brightest = cv2.dilate(there, _REACH)
     added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), brightest)
-    veil = cv2.blur(_least(added), (3, 3))
+    veil = cv2.blur(_least(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
     mask = reference.foreground.mask
     if reference.foreground.confidence >= _TRUSTED and mask.any():

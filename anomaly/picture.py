@@ -10,6 +10,7 @@ import numpy as np
 
 from anomaly.pipeline import Judgement
 from anomaly.results import Evidence, Pairing, Picture, Units, View
+from anomaly.score import shared
 from anomaly.units import count_units
 from embeddings.errors import EmbeddingsError
 from embeddings.images import Pixels, read_image
@@ -76,7 +77,7 @@ def _reference(image: Pixels, evidence: Evidence, root: Path) -> Pixels | None:
 
 
 def _heat(view: View, judged: Judgement, threshold: float | None) -> Floats | None:
-    heat = judged.scored.heat
+    heat = shared(judged.scored.heat)
     if threshold is None or threshold <= 0 or not heat.size:
         return None
     height, width = view.picture_size

@@ -18,8 +18,10 @@ import numpy as np
 from anomaly.align import ALIGN_VERSION, align
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.compare import COMPARE_VERSION, compare
+from anomaly.emptied import Emptied
 from anomaly.glare import GLARE_VERSION, without_core, without_glare
-from anomaly.looks import look_of
+from anomaly.in_place import in_place
+from anomaly.looks import look_of, onto_look, warped
 from anomaly.results import (
     Alignment,
     Calibrated,
@@ -137,6 +139,7 @@ def examine(
         points = query.keypoints()  # on its own clock
         with timed("align"):
             alignment = align(points, references, foreground=query.foreground)
+            alignment = in_place(alignment, query.pixels(), references)
     best = alignment.fitting if alignment else None
     with timed("embed"):
         view = _view(query, best, references, embedder)
@@ -153,7 +156,10 @@ def examine(
             metric=embedder.metric,
             look=look,
         )
-    return Evidence(tuple(r.reference_id for r in references), alignment, seen, comparison)
+    names = tuple(r.reference_id for r in references)
+    shown = _shown(best, references, comparison.refuted)
+    picture = look() if shown is not None else None
+    return Evidence(names, alignment, seen, comparison, shown, picture)
 
 
 def judge(
@@ -185,8 +191,32 @@ def judge(
                 view=evidence.view,
                 threshold=level,
                 reference_id=best.reference_id if best else None,
+                emptied=_emptied(evidence),
             )
     return Judgement(scored, calibrated, findings)
+
+
+def _shown(
+    best: Pairing | None, references: Sequence[Reference], refuted: Sequence[str]
+) -> Reference | None:
+    if best is None or best.reference_id in refuted:
+        return None
+    (reference,) = (r for r in references if r.reference_id == best.reference_id)
+    return reference
+
+
+def _emptied(evidence: Evidence) -> Emptied | None:
+    shown, look, view = evidence.shown, evidence.look, evidence.view
+    thumbnail = shown.thumbnail if shown is not None else None
+    if shown is None or look is None or thumbnail is None:
+        return None
+    assert evidence.alignment is not None
+    assert evidence.alignment.fitting is not None
+    motion = onto_look(shown, evidence.alignment.fitting, view)
+    there = warped(thumbnail, motion, (look.shape[0], look.shape[1]))
+    return Emptied(
+        look, there, evidence.comparison.product, stride=view.patches.layers[0].stride_px
+    )
 
 
 def _view(
@@ -223,13 +253,11 @@ def _without_glare(
     exposures = [reference.exposure for reference in references]
     if query.clipped is None or max(e.clipped for e in exposures) > _USUALLY_CLIPPED:
         return view
-    clipped = query.clipped()
-    if not clipped.any():
-        return view
     aligned = [(r, pairings[r.reference_id]) for r in references if r.reference_id in pairings]
     if aligned:
         return without_glare(view, look(), aligned)
-    if max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
+    clipped = query.clipped()
+    if not clipped.any() or max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
         return view
     return without_core(view, clipped)
 

@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.images import Mask
+from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats, PatchGrid
 from embeddings.registration import Matrix, Registration, inverse, transform
+from gallery.describe import Reference
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
@@ -197,6 +198,7 @@ class View:
     picture_size  (height, width) of the picture as given
     measured  (H, W) bool: cells that show the picture, not glare or what was filled in beside it
     glare     share of the cells that glare hides
+    veiled    (H, W) bool: cells that aren't `measured`, but through whose glare pixels can be seen
     partial   whether some of the product lies beyond the picture, where a reference stands for it
     """
 
@@ -208,6 +210,7 @@ class View:
     picture_size: tuple[int, int]
     measured: Mask
     glare: float = 0.0
+    veiled: Mask | None = None
     partial: bool = False
 
     def centres_in_picture(self) -> Floats:
@@ -301,10 +304,13 @@ class Evidence:
     """What the references say about a query, before anything is known of what is usual.
 
     alignment is None when place was not asked for (products of free form). reference_ids: those
-    compared, in their order.
+    compared, in their order. shown: the reference that fits best, unless patches refute it, and
+    look, the (h, w, 3) uint8 RGB picture that the view was embedded from; both None otherwise.
     """
 
     reference_ids: tuple[str, ...]
     alignment: Alignment | None
     view: View
     comparison: Comparison
+    shown: Reference | None = None
+    look: Pixels | None = None

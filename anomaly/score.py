@@ -9,21 +9,24 @@ is named after what fired.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
+from anomaly.emptied import Emptied
 from anomaly.results import Channel, Comparison, Finding, Kind, Null, Scored, View
 from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 3
+SCORE_VERSION = 4
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
 _NORM = 2
+_NEAR = 2.0  # cells: sigma of a cell's surroundings
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
@@ -91,6 +94,20 @@ def combine(scores: Iterable[float]) -> float:
     return loud or max(values)
 
 
+def shared(heat: Floats) -> Floats:
+    """(H, W) heat as it is drawn: no cell is quieter than its surroundings' Gaussian mean of what
+    lies above pristine. Peaks stay; cells within a defect that look right share its evidence."""
+    if not heat.size:
+        return heat
+    known = np.isfinite(heat)
+    weights = known.astype(np.float32)
+    loud = cv2.GaussianBlur(
+        np.where(known, np.maximum(heat, 0), 0).astype(np.float32), (0, 0), _NEAR
+    )
+    around = loud / np.maximum(cv2.GaussianBlur(weights, (0, 0), _NEAR), 1e-6)
+    return np.where(known, np.fmax(heat, around), np.nan).astype(np.float32)
+
+
 def regions(
     scored: Scored,
     comparison: Comparison,
@@ -99,9 +116,14 @@ def regions(
     view: View,
     threshold: float,
     reference_id: str | None,
+    emptied: Emptied | None = None,
 ) -> tuple[Finding, ...]:
     """Where the evidence passes `threshold`, largest score first; what is missing may have no
-    place."""
+    place.
+
+    `emptied` says from the pictures whether cells lost what belongs there (`emptied.Emptied`);
+    without it known content does, in place of what is gone.
+    """
     from skimage import filters, measure  # slow to import, and only needed here
 
     heat = np.nan_to_num(scored.heat, nan=-np.inf, neginf=-np.inf)
@@ -115,7 +137,8 @@ def regions(
         evidence = _evidence(comparison, nulls, heat.shape)
         for number in range(1, int(labels.max()) + 1):
             cells = labels == number
-            kind = _kind(cells, comparison, evidence)
+            lost = None if emptied is None else partial(emptied, cells, amiss=marked)
+            kind = _kind(cells, comparison, evidence, lost)
             box, area = _place(cells, view)
             found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))
     absent = scored.by_channel.get("absent", -math.inf)
@@ -154,15 +177,17 @@ def _evidence(
     return _Evidence(novel, maps.get("missing", nothing))
 
 
-def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence) -> Kind:
-    """spill: outside the product; missing: known content in place of the product's; added: new
-    content over nothing that is missed; changed: both."""
+def _kind(
+    cells: Mask, comparison: Comparison, evidence: _Evidence, lost: Callable[[], bool] | None
+) -> Kind:
+    """spill: outside the product; missing: content is gone and left its place empty; added: new
+    content over nothing that is missed; changed: all else."""
     if float(comparison.product[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"
     novel, gone = float(evidence.novel[cells].mean()), float(evidence.gone[cells].mean())
-    if gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone):
+    if gone > _CLEAR and (novel < max(_CLEAR, _KNOWN * gone) if lost is None else lost()):
         return "missing"
     return "added" if novel > _CLEAR >= gone else "changed"
 

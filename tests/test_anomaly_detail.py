@@ -105,6 +105,39 @@ def test_a_shadow_with_a_sharp_edge_is_no_difference() -> None:
     assert np.nanquantile(plain, 0.98) < 25
 
 
+def veiled(image: np.ndarray) -> np.ndarray:
+    """Light added over a wide spot, in the power of a byte."""
+    rows, columns = np.indices(SIZE)
+    light = 70 * np.exp(-((rows - 70) ** 2 + (columns - 96) ** 2) / (2 * 30.0**2))
+    linear = 255 * (image / 255) ** 2.2 + light[..., None]
+    return np.clip(255 * (linear / 255) ** (1 / 2.2), 0, 255).astype(np.uint8)
+
+
+def test_light_that_is_added_is_no_difference() -> None:
+    assert np.nanquantile(excess(veiled(picture()), reference_of(picture())), 0.98) < 30
+
+
+def test_a_spot_is_found_beneath_a_veil() -> None:
+    spotted = picture()
+    cv2.circle(spotted, (100, 68), 4, (20, 20, 20), -1)
+    found = excess(veiled(spotted), reference_of(picture()))
+    assert np.unravel_index(np.argmax(found), found.shape) in {(8, 12), (8, 11)}
+    assert found.max() > 40
+
+
+def test_cells_that_are_veiled_are_compared_and_hidden_ones_are_not() -> None:
+    view, reference = view_of(picture()), reference_of(picture())
+    seen = np.ones(view.measured.shape, np.bool_)
+    seen[5, 5] = seen[6, 6] = False
+    veil = np.zeros(view.measured.shape, np.bool_)
+    veil[5, 5] = True
+    half = replace(view, measured=seen, veiled=veil)
+    found = compare_details(look_of(picture(), view), half, [(reference, moved())])
+    assert found is not None
+    assert np.isfinite(found.excess[5, 5])
+    assert np.isnan(found.excess[6, 6])
+
+
 def test_a_wrong_colour_of_the_same_brightness_is_found() -> None:
     ground = np.full((*SIZE, 3), 140, np.uint8)
     wrong = ground.copy()

@@ -96,6 +96,42 @@ def test_white_without_a_clipped_core_is_damage_and_stays() -> None:
     assert seen(torn, picture()).measured.all()
 
 
+def veil(image: np.ndarray, x: float, y: float) -> np.ndarray:
+    """A lamp's image out of focus: light is added, and nothing comes near white."""
+    rows, columns = np.indices(SIZE)
+    added = 70 * np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 22.0**2))
+    return np.clip(image + added[..., None], 0, 255).astype(np.uint8)
+
+
+def test_a_veil_without_a_core_is_hidden_from_features_and_seen_through_by_pixels() -> None:
+    query = veil(picture(), 100, 70)
+    assert query.max() < 246
+    view = seen(query, picture())
+    assert not view.measured[8, 12]
+    assert view.veiled is not None
+    assert view.veiled[8, 12]
+    assert not (view.veiled & view.measured).any()
+
+
+def test_nobody_sees_through_a_core() -> None:
+    view = seen(lamp(picture(), 100, 70, size_px=20), picture())
+    assert view.veiled is not None
+    assert view.veiled.any()
+    assert not view.veiled[7:10, 11:14].any()
+
+
+def test_the_rim_gives_way_before_most_of_a_small_product_is_hidden() -> None:
+    mask = np.zeros(SIZE, np.bool_)
+    mask[44:100, 72:128] = True  # 7 x 7 cells; 3 x 3 are lit, 7 x 7 with the whole rim
+    reference = replace(reference_of(picture()), foreground=given_foreground(mask))
+    query = lamp(picture(), 100, 72, size_px=6)
+    view = view_of(query)
+    found = without_glare(view, look_of(query, view), [(reference, still())])
+    left = found.measured[6:12, 9:16]
+    assert not found.measured[8, 12]
+    assert left.mean() >= 0.25
+
+
 def test_light_all_over_is_exposure() -> None:
     over = np.clip(picture().astype(int) + 200, 0, 255).astype(np.uint8)
     assert seen(over, picture()).measured.all()

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
 
-from anomaly.pipeline import Judgement, Query, StageClock, examine
-from anomaly.results import Calibrated, Calibration, Scored
+from anomaly.calibrate import NullScores
+from anomaly.pipeline import Judgement, Query, StageClock, examine, judge
+from anomaly.results import Calibrated, Calibration, Null, Scored
 from embeddings import fake_embedder
 from embeddings.exposure import clipped_pixels
 from embeddings.foreground import Foreground
@@ -99,3 +101,42 @@ def test_what_is_explained_is_the_share_of_the_product_that_is_no_more_amiss_tha
     assert replace(judged, calibrated=None).explained(product) == 1
     assert judged.explained(np.zeros_like(product)) == 1
     assert judged.explained(np.ones((2, 2), np.bool_)) == 1  # nothing was scored
+
+
+def test_the_evidence_shows_what_it_was_compared_with() -> None:
+    image, reference = picture(), reference_of(picture())
+    evidence = examine(query_of(image), [reference], embedder=EMBEDDER)
+    assert evidence.shown is reference
+    assert evidence.look is not None
+    assert np.array_equal(evidence.look, image)  # it is embedded at its own size
+    apart = examine(query_of(image), [reference], embedder=EMBEDDER, placed=False)
+    assert (apart.shown, apart.look) == (None, None)
+
+
+@pytest.mark.parametrize("degrees", [4, 30])
+def test_what_is_missing_is_told_from_pictures_however_the_product_lies(degrees: int) -> None:
+    def turned(image: np.ndarray) -> np.ndarray:
+        turn = cv2.getRotationMatrix2D((95.5, 71.5), degrees, 1.0)
+        return cv2.warpAffine(image, turn, SIZE[::-1], borderMode=cv2.BORDER_REFLECT)
+
+    empty, whole = picture(), picture()
+    empty[48:96, 72:120] = whole[48:96, 72:120] = (90, 120, 90)
+    whole[56:88:8, 80:112] = whole[57:89:8, 80:112] = (200, 30, 30)
+    assert named(turned(empty), reference_of(whole), pristine=turned(whole)) == "missing"
+    hurt = empty.copy()
+    hurt[56:88, 80:112] = (220, 210, 190)
+    assert named(turned(hurt), reference_of(whole), pristine=turned(whole)) == "changed"
+    assert named(turned(whole), reference_of(empty), pristine=turned(empty)) != "missing"
+
+
+def named(image: np.ndarray, reference: Reference, *, pristine: np.ndarray) -> str:
+    """The kind of the clearest finding, on the scale of a pristine picture in the same place."""
+    usual, found = (
+        examine(query_of(one), [reference], embedder=EMBEDDER) for one in (pristine, image)
+    )
+    nulls = {
+        channel.name: Null(channel.score, 0.15 * channel.score)
+        for channel in (*usual.comparison.placed, *usual.comparison.anywhere)
+    }
+    known = NullScores("product", np.linspace(0, 3, 200).astype(np.float32))
+    return judge(found, nulls=nulls, sources={"placed": [known]}, budget=0.01).findings[0].kind

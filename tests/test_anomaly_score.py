@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anomaly.results import Channel, Comparison, Null, View
-from anomaly.score import Prior, fit_null, regions, score
+from anomaly.score import Prior, fit_null, regions, score, shared
 from embeddings.patches import PatchGrid, PatchLayer
 
 NAN = math.nan
@@ -103,6 +103,20 @@ def test_the_heat_adds_up_cell_by_cell() -> None:
     expected = [[math.hypot(2, 3), 2, NAN], [4, 0, math.hypot(8, 1)]]
     np.testing.assert_allclose(scored.heat, expected, atol=1e-6)
     assert scored.heat.dtype == np.float32
+
+
+def test_a_cell_is_as_loud_as_what_lies_around_it_and_peaks_stay() -> None:
+    """A ring of evidence with a hole: the hole is part of the defect."""
+    values = np.full((15, 15), -1.0, np.float32)
+    values[5:10, 5:10] = 4.0
+    values[7, 7] = -1.0
+    values[0, 0] = NAN
+    heat = shared(values)
+    assert np.nanmax(heat) == 4.0
+    assert 1.5 < heat[7, 7] < 4.0
+    assert np.isnan(heat[0, 0])
+    assert (heat >= values)[np.isfinite(values)].all()
+    assert heat[0, 14] < 0.02
 
 
 def test_a_channel_without_a_null_or_a_measured_value_does_not_count() -> None:
@@ -348,3 +362,31 @@ def test_what_was_not_measured_is_no_region() -> None:
     mark[:, 7:] = np.nan
     (one,) = found(comparison_of(product=mark, missing=np.full(SHAPE, np.nan)))
     assert one.bbox_px == pytest.approx((48.0, 24.0, 56.0, 40.0))
+
+
+def named_by(empty: bool, **marks: np.ndarray) -> str:
+    comparison = comparison_of(**marks)
+    asked = []
+
+    def emptied(some: np.ndarray, *, amiss: np.ndarray) -> bool:
+        asked.append((int(some.sum()), int(amiss.sum())))
+        return empty
+
+    (one,) = regions(
+        score(comparison.channels, NULLS), comparison, NULLS, view=view_of(), threshold=4.0,
+        reference_id="r0", emptied=emptied,
+    )  # fmt: skip
+    assert asked == ([(6, 6)] if "missing" in marks else [])
+    return one.kind
+
+
+def test_where_pictures_tell_they_say_whether_what_is_gone_is_missing() -> None:
+    mark = cells(ROWS, COLUMNS)
+    assert named_by(True, product=mark, anywhere=mark, missing=mark) == "missing"
+    assert named_by(False, missing=mark) == "changed"  # known content, but its place isn't empty
+
+
+def test_nothing_is_missing_where_nothing_is_gone() -> None:
+    mark = cells(ROWS, COLUMNS)
+    assert named_by(True, product=mark, anywhere=mark) == "added"
+    assert named_by(True, surroundings=cells(ROWS, slice(0, 3))) == "spill"

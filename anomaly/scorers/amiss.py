@@ -22,6 +22,7 @@ from anomaly.nulls import Nulls, read_shipped
 from anomaly.pipeline import Judgement, Query, StageClock, _embed, examine, judge
 from anomaly.profile import MOST_COMPARED, Profile, ProfileStep, nearest, read_profile
 from anomaly.results import Evidence
+from anomaly.score import shared
 from anomaly.scorers.heat import over_picture
 from anomaly.scorers.pictures import checked, checked_references
 from anomaly.scorers.protocol import Score
@@ -89,7 +90,10 @@ class AmissModel:
         if judged.scored.heat.size:
             view = evidence.view
             heat = over_picture(
-                judged.scored.heat, view.patches, picture_size=view.picture_size, matrix=view.matrix
+                shared(judged.scored.heat),
+                view.patches,
+                picture_size=view.picture_size,
+                matrix=view.matrix,
             )
         boxes = tuple(f.bbox_px for f in judged.findings if f.bbox_px is not None)
         return Score(_value(judged, evidence), heat, clock.milliseconds, boxes)
