@@ -64,9 +64,7 @@ def _show(report: CalibrationReport, root: Path) -> None:
     )
     for kind, rate in report.attainable.items():
         if rate is None or rate > report.budget:
-            known = (
-                "fewer than 3 products have scores" if rate is None else f"at best p = {rate:.2g}"
-            )
+            known = "no score" if rate is None else f"at best p = {rate:.2g}"
             where = "in place" if kind == "placed" else "without place"
             output.err.print(
                 f"compared {where}: {known}; where Amiss's own null can't promise the budget, "
