@@ -76,7 +76,7 @@ def _show(report: CalibrationReport, root: Path) -> None:
         rows = [
             (f"{p.rate:g}", f"{p.recall:.3f}", "{:.3f} to {:.3f}".format(*p.interval),
              f"{p.found} of {p.damaged}")
-            for p in report.points
+            for p in report.points if p.promised
         ]  # fmt: skip
         output.show_table(header, rows)
     page = root / "calibrations" / f"{report.calibration_id}.html"
