@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anomaly.audit import Audit, AuditFinding, audit_gallery, quarantine_found
     from anomaly.builder import NewGallery, build_gallery, embedder_for, import_source, rebuild
+    from anomaly.calibrator import CalibrationReport, calibrate_gallery
     from anomaly.config import BuildConfig, build_config
     from anomaly.errors import AnomalyError
     from anomaly.inspector import Inspector
@@ -25,6 +26,7 @@ __all__ = [
     "Audit",
     "AuditFinding",
     "BuildConfig",
+    "CalibrationReport",
     "Finding",
     "Inspection",
     "Inspector",
@@ -37,6 +39,7 @@ __all__ = [
     "audit_gallery",
     "build_config",
     "build_gallery",
+    "calibrate_gallery",
     "embedder_for",
     "import_source",
     "item_as_json",
@@ -51,6 +54,7 @@ __all__ = [
 _HOMES = {
     "audit": ("Audit", "AuditFinding", "audit_gallery", "quarantine_found"),
     "builder": ("NewGallery", "build_gallery", "embedder_for", "import_source", "rebuild"),
+    "calibrator": ("CalibrationReport", "calibrate_gallery"),
     "config": ("BuildConfig", "build_config"),
     "errors": ("AnomalyError",),
     "inspector": ("Inspector",),

@@ -81,22 +81,24 @@ class SidelineCalibration:
         self, product_id: str, references: str, *, kind: EvidenceKind
     ) -> tuple[NullScores, ...]:
         """Null scores that hold for a product with these references: its own, then the gallery's
-        brought to it; empty where fewer than three products have any."""
+        brought to it, unless fewer than three products have any."""
         pool = self._pools[kind]
-        if pool is None:
-            return ()
         found = self.products.get(product_id)
         fresh = found is not None and found.references == references
         own = np.asarray(self._scores(found, kind) if found and fresh else (), np.float32)
-        return (
-            NullScores("product", own, self.calibration_id, len(own)),
-            NullScores("pooled", pool.null_for(own), self.calibration_id, len(own)),
-        )
+        alone = NullScores("product", own, self.calibration_id, len(own))
+        if pool is None:
+            return (alone,)
+        return alone, NullScores("pooled", pool.null_for(own), self.calibration_id, len(own))
 
     def attainable(self, kind: EvidenceKind) -> float | None:
-        """The smallest p-value that its pool gives; None where there is none."""
+        """The smallest p-value that its pool gives, or where there is none, one product's own
+        scores; None without any."""
         pool = self._pools[kind]
-        return None if pool is None else 1 / (1 + sum(len(group) for group in pool.groups))
+        if pool is not None:
+            return 1 / (1 + sum(len(group) for group in pool.groups))
+        most = max((len(self._scores(p, kind)) for p in self.products.values()), default=0)
+        return 1 / (1 + most) if most else None
 
     @cached_property
     def _pools(self) -> dict[EvidenceKind, Hierarchy | None]:

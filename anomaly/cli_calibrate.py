@@ -64,9 +64,7 @@ def _show(report: CalibrationReport, root: Path) -> None:
     )
     for kind, rate in report.attainable.items():
         if rate is None or rate > report.budget:
-            known = (
-                "fewer than 3 products have scores" if rate is None else f"at best p = {rate:.2g}"
-            )
+            known = "no score" if rate is None else f"at best p = {rate:.2g}"
             where = "in place" if kind == "placed" else "without place"
             output.err.print(
                 f"compared {where}: {known}; where Amiss's own null can't promise the budget, "
@@ -78,7 +76,7 @@ def _show(report: CalibrationReport, root: Path) -> None:
         rows = [
             (f"{p.rate:g}", f"{p.recall:.3f}", "{:.3f} to {:.3f}".format(*p.interval),
              f"{p.found} of {p.damaged}")
-            for p in report.points
+            for p in report.points if p.promised
         ]  # fmt: skip
         output.show_table(header, rows)
     page = root / "calibrations" / f"{report.calibration_id}.html"

@@ -78,9 +78,14 @@ class Serving:
         stored = self.gallery.stored(product_id).references
         digest = references_digest([reference.reference_id for reference in stored])
         found = {k: self._scores.sources(product_id, digest, kind=k) for k in KINDS}
-        default = known.of(profile)
-        shipped = {k: tuple(n for n in default[k] if n.source == "shipped") for k in KINDS}
-        return {k: (*found[k], *shipped[k]) if found[k] else default[k] for k in KINDS}
+        # What is beyond the sources that the calibration has.
+        return {
+            kind: (
+                *found[kind],
+                *(n for n in known.sources[kind] if len(found[kind]) < 2 or n.source == "shipped"),
+            )
+            for kind in KINDS
+        }
 
     def profile(self, product_id: str) -> Profile:
         """What the build learned of a product; learned now if it was built under another scoring.

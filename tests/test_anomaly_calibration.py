@@ -90,9 +90,13 @@ def test_pictures_of_few_products_dont_speak_for_all() -> None:
     assert not made(products=7, pictures=9).by_pictures("placed")
 
 
-def test_where_fewer_than_three_products_have_scores_nothing_is_lent() -> None:
-    assert made(products=2).sources("p0", references_digest(["r0"]), kind="placed") == ()
-    assert made().sources("p0", references_digest(["r0"]), kind="anywhere") == ()
+def test_where_fewer_than_three_products_have_scores_each_has_its_own_only() -> None:
+    found = made(products=2, pictures=37)
+    (own,) = found.sources("p0", references_digest(["r0"]), kind="placed")
+    assert (own.source, own.own) == ("product", 39)
+    assert found.attainable("placed") == pytest.approx(1 / 40)
+    (none,) = made().sources("p0", references_digest(["r0"]), kind="anywhere")
+    assert len(none.scores) == 0
     assert made().attainable("anywhere") is None
 
 
