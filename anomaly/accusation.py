@@ -22,6 +22,8 @@ WIDE = 0.04
 """Share of the product's cells beyond the threshold from which it may be another design: rendered
 damage of up to 4 % of a face marks 1 to 3 %, new designs 5 to 45 %."""
 
+_FAR = 10  # times as coarse, beyond which the figure says no more
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -69,9 +71,18 @@ def accuse(facts: Facts) -> Accusation | None:
         )  # fmt: skip
     blur = facts.causes.get("blurred")
     if blur is not None:
-        text = f"its finest detail is {1 / max(blur.figure, 1e-3):.1f} times as coarse as theirs"
+        text = _blur_in_words(blur.figure)
         return Accusation("blurred", blur.figure, blur.limit, text)
     return _misplaced(facts) if facts.registered == 0 else _placed(facts)
+
+
+def _blur_in_words(share: float) -> str:
+    """`share` is the picture's sharpness over its siblings'; 0 where it has too little detail."""
+    if share <= 0:
+        return "it has too few fine details to tell how sharp it is; its siblings have them"
+    if share < 1 / _FAR:
+        return f"it is far blurrier than its siblings: finest detail over {_FAR} times as coarse"
+    return f"its finest detail is {1 / share:.1f} times as coarse as theirs"
 
 
 def _misplaced(facts: Facts) -> Accusation | None:

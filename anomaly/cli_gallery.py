@@ -136,6 +136,9 @@ def prune_command(
     for name in gone.held:
         output.out.print(f"{name} stays: a reader holds it", markup=False)
     verb = "would go" if dry_run else "removed"
+    for kind, names in (("build", gone.builds), ("delta", gone.deltas), ("shard", gone.shards)):
+        for name in names:
+            output.out.print(f"{verb}: {kind} {name}", markup=False)
     output.out.print(
         f"{verb}: {len(gone.builds)} builds, {len(gone.deltas)} deltas, "
         f"{len(gone.calibrations)} calibrations, "

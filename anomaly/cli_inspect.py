@@ -214,6 +214,6 @@ def _show(result: _Result, *, before: str = "") -> None:
     score = "" if result.score is None else f", score {result.score:.2f}"
     output.out.print(
         f"{printable(result.image)}{product}: {result.reason.text}{score} "
-        f"[{result.inspection_id}]",
+        f"[{result.inspection_id}, build {result.build}]",
         markup=False,
     )  # fmt: skip

@@ -76,5 +76,16 @@ def test_reasons_name_siblings_null_and_product_and_call_for_a_person_when_undec
         assert undecided.reason.endswith("a person must look")
 
 
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "too few fine details"), (0.001, "far blurrier"), (0.11, "9.1 times as coarse")],
+)
+def test_a_blur_beyond_measure_is_said_in_words(share: float, said: str) -> None:
+    blurred = accuse(facts(Suspicion(0, "blurred", share, BLUR)))
+    assert blurred is not None
+    assert said in blurred.reason
+    assert "1000" not in blurred.reason
+
+
 def test_doubts_copies_and_variants_are_no_accusations() -> None:
     assert set(KINDS) - set(ACCUSED) == {"undecided", "variant", "duplicate"}

@@ -68,6 +68,9 @@ def test_exit_codes_say_whether_something_is_damaged(
     done = _run("inspect", str(shop), shots[name], "--product", CARTON)
     assert done.exit_code == code
     assert ("damaged" if code else "ok") in done.stdout
+    build = json.loads((shop / "CURRENT").read_text("utf-8"))["build"]
+    assert f"({CARTON})" in done.stdout
+    assert f"build {build}]" in done.stdout
 
 
 def test_another_process_gives_the_same_bytes(shop: Path, shots: dict[str, str]) -> None:
