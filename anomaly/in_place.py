@@ -30,10 +30,8 @@ _LEAST_PX = 200  # of the product
 
 
 def in_place(alignment: Alignment, image: Pixels, references: Sequence[Reference]) -> Alignment:
-    """`alignment`, or where nothing registered, that of the references that an (H, W, 3) uint8
+    """`alignment`, in which nothing registered, with those references in it that an (H, W, 3) uint8
     picture shows in the same place. Such pairings have a motion, and no inliers."""
-    if alignment.best is not None:
-        return alignment
     flats: dict[tuple[int, ...], Floats] = {}
     tried = []
     for pairing, reference in zip(alignment.pairings, references, strict=True):

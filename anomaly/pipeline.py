@@ -139,7 +139,8 @@ def examine(
         points = query.keypoints()  # on its own clock
         with timed("align"):
             alignment = align(points, references, foreground=query.foreground)
-            alignment = in_place(alignment, query.pixels(), references)
+            if alignment.best is None:
+                alignment = in_place(alignment, query.pixels(), references)
     best = alignment.fitting if alignment else None
     with timed("embed"):
         view = _view(query, best, references, embedder)

@@ -254,7 +254,8 @@ class Shard:
         if self._table is None:
             path = self.folder / "vectors.npy"
             try:
-                table = np.load(path, mmap_mode="r", allow_pickle=False)
+                with _opening:  # headers are parsed, which threads upset in 3.11 (cpython 106905)
+                    table = np.load(path, mmap_mode="r", allow_pickle=False)
             except Exception as error:
                 # A damaged header is evaluated as Python text: any error may come of it.
                 raise DamagedGallery(f"{path}: can't be read ({error})") from error

@@ -94,12 +94,6 @@ def test_the_reference_that_agrees_best_leads_and_the_others_are_kept() -> None:
     assert [p.ok for p in found.pairings] == [False, True]
 
 
-def test_what_registered_stays_as_it_is() -> None:
-    (failed,) = nothing("r0").pairings
-    registered = Alignment((failed,), 0)
-    assert in_place(registered, board(), [reference_of(board())]) is registered
-
-
 def test_without_a_thumbnail_or_in_another_format_nothing_is_claimed() -> None:
     failed, reference = nothing("r0"), reference_of(board())
     assert in_place(failed, board(), [replace(reference, coded_thumbnail=None)]) is failed
