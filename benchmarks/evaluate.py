@@ -106,8 +106,8 @@ def evaluate(records: Records, *, champion: str | None = None, resamples: int = 
         comparison
         for (dataset, shots, name), rows in sorted(cells.items())
         if name != first and (dataset, shots, first) in cells
-        for comparison in _compare(cells[dataset, shots, first], rows, resamples)
-    ]
+        for comparison in _compare([(cells[dataset, shots, first], rows)], dataset, resamples)
+    ] + _over_sets(cells, first, resamples)
     return Evaluation(tuple(results), tuple(comparisons), records.provenance)
 
 
@@ -256,21 +256,45 @@ def _latency(rows: Sequence[Record]) -> dict[str, float]:
     return figures
 
 
-def _compare(first: Sequence[Record], second: Sequence[Record], resamples: int) -> list[Comparison]:
-    one, two = by_seed(labelled(first)), by_seed(labelled(second))
-    runs = [
-        Run(_scores(one[seed]), _scores(two[seed]), np.array([bool(r.damaged) for r in one[seed]]))
-        for seed in one
-    ]
-    own = first[0]
-    # The same generator for each pair: all are judged by the same resamples.
-    differences = metrics.paired_bootstrap(
-        runs, _COMPARED, rng=np.random.default_rng(0), resamples=resamples
-    )
+def _compare(
+    pairs: Sequence[tuple[Sequence[Record], Sequence[Record]]], dataset: str, resamples: int
+) -> list[Comparison]:
+    """Two scorers on one set, or on the mean over several."""
+    # The same generator for each pair of scorers: all are judged by the same resamples.
+    differences = metrics.bootstrap_of_sets(
+        [_runs(*pair) for pair in pairs], _COMPARED, rng=np.random.default_rng(0),
+        resamples=resamples,
+    )  # fmt: skip
+    first, second = (rows[0] for rows in pairs[0])
     return [
-        Comparison(own.dataset, own.shots, name, own.scorer, second[0].scorer, difference)
+        Comparison(dataset, first.shots, name, first.scorer, second.scorer, difference)
         for name, difference in differences.items()
         if math.isfinite(difference.mean)
+    ]
+
+
+def _over_sets(
+    cells: Mapping[tuple[str, int, str], Sequence[Record]], first: str, resamples: int
+) -> list[Comparison]:
+    """The mean over the sets that both scorers answered, where there are several with labels."""
+    shared: dict[tuple[int, str], list[tuple[Sequence[Record], Sequence[Record]]]] = {}
+    for (dataset, shots, name), rows in sorted(cells.items()):
+        own = cells.get((dataset, shots, first))
+        if name != first and own and len({row.damaged for row in labelled(own)}) == 2:
+            shared.setdefault((shots, name), []).append((own, rows))
+    return [
+        comparison
+        for pairs in shared.values()
+        if len(pairs) > 1
+        for comparison in _compare(pairs, f"mean of {len(pairs)} sets", resamples)
+    ]
+
+
+def _runs(first: Sequence[Record], second: Sequence[Record]) -> list[Run]:
+    one, two = by_seed(labelled(first)), by_seed(labelled(second))
+    return [
+        Run(_scores(one[seed]), _scores(two[seed]), np.array([bool(r.damaged) for r in one[seed]]))
+        for seed in one
     ]
 
 

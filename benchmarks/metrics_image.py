@@ -181,18 +181,44 @@ def paired_bootstrap(
     queries as it has; both scorers see the same draw. Draws that hold one class only are left
     out. `measures`: such as `area_under_roc`, by name.
     """
-    if not runs:
+    return bootstrap_of_sets([runs], measures, rng=rng, resamples=resamples)
+
+
+def bootstrap_of_sets(
+    sets: Sequence[Sequence[Run]],
+    measures: Mapping[str, Callable[[Sweep], Floats]],
+    *,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+) -> dict[str, Difference]:
+    """`paired_bootstrap` of the mean over sets, which are drawn independently of one another and
+    count alike; the sets themselves are fixed. One on which a measure has no meaning doesn't count.
+    """
+    if not any(sets):
         return {name: Difference(math.nan, math.nan, math.nan) for name in measures}
+    found = [_of_one_set(runs, measures, rng, resamples) for runs in sets if runs]
+    observed = _mean_of_finite(np.stack([seen for seen, _ in found], -1))
+    resampled = _mean_of_finite(np.stack([drawn for _, drawn in found], -1))
+    return {
+        name: _difference(seen, drawn)
+        for name, seen, drawn in zip(measures, observed, resampled, strict=True)
+    }
+
+
+def _of_one_set(
+    runs: Sequence[Run],
+    measures: Mapping[str, Callable[[Sweep], Floats]],
+    rng: np.random.Generator,
+    resamples: int,
+) -> tuple[Floats, Floats]:
+    """(measures,) the differences seen, and (measures, resamples) those of resamples."""
     observed = np.stack([_gaps(run, measures, np.ones(run.damaged.size)) for run in runs], -1)
     drawn = rng.integers(len(runs), size=(resamples, len(runs)))
     gaps = np.full((len(measures), *drawn.shape), np.nan)
     for number, run in enumerate(runs):
         count = int((drawn == number).sum())
         gaps[:, drawn == number] = _resampled(run, measures, rng, count)
-    return {
-        name: _difference(seen, _mean_of_finite(gap))
-        for name, seen, gap in zip(measures, _mean_of_finite(observed), gaps, strict=True)
-    }
+    return _mean_of_finite(observed), _mean_of_finite(gaps)
 
 
 def _difference(observed: float, resampled: Floats) -> Difference:

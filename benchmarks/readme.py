@@ -100,17 +100,34 @@ def _figure(result: Mapping[str, Any] | None) -> str:
 def _leads(run: Summary) -> str:
     """One line for each other scorer: where we are ahead, level, behind by the paired bootstrap."""
     lines = []
-    pairs = [one for one in run["comparisons"] if one["metric"] == "auroc"]
+    sets = {result["set"] for result in run["results"]}
+    pairs = [
+        one for one in run["comparisons"]
+        if one["metric"] == "auroc" and one["first"] == _CHAMPION
+    ]  # fmt: skip
     for other in sorted({one["second"] for one in pairs}):
-        own = [one for one in pairs if one["second"] == other and one["first"] == _CHAMPION]
+        every = [one for one in pairs if one["second"] == other]
+        own = [one for one in every if one["set"] in sets]
         ahead = sum(one["low"] is not None and one["low"] > 0 for one in own)
         behind = sum(one["high"] is not None and one["high"] < 0 for one in own)
         lines.append(
             f"- against `{other}`: clearly ahead in {ahead}, clearly behind in {behind} of\n"
             f"  {len(own)} (set, number of references): the 95 % interval of a paired bootstrap\n"
-            "  leaves out zero"
+            "  leaves out zero" + _on_the_mean([one for one in every if one["set"] not in sets])
         )
     return "\n".join(lines) + "\n"
+
+
+def _on_the_mean(pairs: Sequence[Mapping[str, Any]]) -> str:
+    """How far ahead over several sets, by number of references."""
+    if not pairs:
+        return ""
+    shown = ", ".join(
+        f"{one['mean']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
+        for one in sorted(pairs, key=lambda one: int(one["references"]))
+    )
+    shots = ", ".join(str(one["references"]) for one in pairs)
+    return f";\n  {pairs[0]['set']} with {shots} references: {shown}"
 
 
 def _slices(run: Summary) -> str:

@@ -21,6 +21,7 @@ from benchmarks.metrics import (
     auroc,
     average_precision,
     average_precision_major,
+    bootstrap_of_sets,
     box_recall,
     count_boxes,
     cut_heat,
@@ -357,6 +358,39 @@ def test_bootstrap_agrees_with_a_plain_loop() -> None:
     low, high = np.quantile(means, [0.025, 0.975])
     assert found.low == pytest.approx(low, abs=0.012)
     assert found.high == pytest.approx(high, abs=0.012)
+
+
+def test_the_mean_over_sets_weighs_sets_alike_and_agrees_with_a_plain_loop() -> None:
+    sets, rng = [_runs(2, 40, 0.5), _runs(1, 120, 1.5)], np.random.default_rng(1)
+    found = bootstrap_of_sets(sets, MEASURES, rng=np.random.default_rng(0))["auroc"]
+    each = [
+        np.mean([auroc(r.first, r.damaged) - auroc(r.second, r.damaged) for r in runs])
+        for runs in sets
+    ]
+    assert found.mean == pytest.approx(np.mean(each))
+    means = []
+    for _ in range(600):
+        of_sets = []
+        for runs in sets:
+            gaps = []
+            for seed in rng.integers(len(runs), size=len(runs)):
+                run = runs[seed]
+                drawn = rng.integers(len(run.damaged), size=len(run.damaged))
+                label = run.damaged[drawn]
+                gaps.append(auroc(run.first[drawn], label) - auroc(run.second[drawn], label))
+            of_sets.append(np.mean(gaps))
+        means.append(np.mean(of_sets))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert found.low == pytest.approx(low, abs=0.012)
+    assert found.high == pytest.approx(high, abs=0.012)
+
+
+def test_sets_on_which_a_measure_means_nothing_do_not_count() -> None:
+    runs = _runs(2, 40, 0.5)
+    alike = [Run(run.first, run.second, np.ones_like(run.damaged)) for run in runs]
+    both = bootstrap_of_sets([runs, alike, []], MEASURES, rng=np.random.default_rng(0))["auroc"]
+    one = paired_bootstrap(runs, MEASURES, rng=np.random.default_rng(0))["auroc"]
+    assert (both.mean, both.low) == pytest.approx((one.mean, one.low))
 
 
 def test_pairing_narrows_the_interval() -> None:
