@@ -25,6 +25,7 @@ from anomaly.results import Channel, Comparison, Pairing, View
 from embeddings.foreground import Foreground
 from embeddings.images import Mask, Pixels
 from embeddings.metric import Metric
+from embeddings.on_product import TRUSTED
 from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
@@ -82,7 +83,8 @@ def compare(
     pairs = [(o.reference, o.pairing) for o in usable if o.reference.reference_id not in refuted]
     comparison = _with_places(anywhere, unexplained, sound, view, refuted)
     finer = [*_outline_channel(foreground, pairs, view), *_detail_channel(look, pairs, view)]
-    return replace(comparison, placed=(*comparison.placed, *finer))
+    bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
+    return replace(comparison, placed=(*comparison.placed, *finer), bounded=bounded)
 
 
 def _by_content(unexplained: Floats, product: Mask) -> list[Channel]:
@@ -365,7 +367,7 @@ def _least(stack: Floats) -> Floats:
 
 def _own_product(view: View, foreground: Foreground) -> Mask:
     """Cells of the product by the query's own foreground."""
-    if foreground.confidence < 0.5 or view.turn_deg:
+    if foreground.confidence < TRUSTED or view.turn_deg:
         return view.measured
     cells = _shrunk(foreground.mask, view.patches.shape) > _ON
     return cells if cells.any() else view.measured

@@ -279,7 +279,7 @@ def _summary(evidence: Evidence, profile: Profile) -> AlignmentSummary:
         status="aligned" if evidence.comparison.placed else "fallback",
         reference_id=best.reference_id,
         inliers=found.inliers,
-        residual_px=found.residual_px,
+        residual_px=found.residual_px if found.inliers else None,
         overlap_fraction=found.overlap_fraction,
         matrix=tuple(tuple(float(x) for x in row) for row in best.registration.matrix),
     )

@@ -186,7 +186,8 @@ def _alignment(alignment: Mapping[str, Any] | None) -> str:
         return "fits no reference"
     if alignment["status"] == "fallback":
         return "compared without place"
-    parts = [f"aligned, {alignment['inliers']} inliers"]
+    inliers = alignment["inliers"]
+    parts = [f"aligned, {inliers} inliers" if inliers else "aligned in place"]
     if alignment["residual_px"] is not None:
         parts.append(f"{alignment['residual_px']:.1f} px off")
     if alignment["overlap_fraction"] is not None:

@@ -81,6 +81,7 @@ class AlignmentSummary:
     status  aligned: compared place by place · fallback: the product has no fixed form, or nothing
             registered, so patches were compared wherever they are · failed: its references
             register with each other, the query with none of them
+    inliers, residual_px  0 and None where pixels showed it in place, without local features
     matrix  (3, 3) rows, reference pixels -> query pixels; None unless something registered
     """
 
@@ -255,6 +256,7 @@ class Comparison:
     product   (H, W) bool: cells of the product, from aligned references or the foreground
     coverage  share of the aligned references' product that the view shows; 0 if none is aligned
     refuted   references whose alignment the patches don't bear out
+    bounded   whether an aligned reference tells the product from its surroundings with confidence
     """
 
     placed: tuple[Channel, ...]
@@ -262,6 +264,7 @@ class Comparison:
     product: Mask
     coverage: float
     refuted: tuple[str, ...] = ()
+    bounded: bool = True
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -181,9 +181,9 @@ def _evidence(
 def _kind(
     cells: Mask, comparison: Comparison, evidence: _Evidence, lost: Callable[[], bool] | None
 ) -> Kind:
-    """spill: outside the product; missing: content is gone and left its place empty; added: new
-    content over nothing that is missed; changed: all else."""
-    if float(comparison.product[cells].mean()) < 0.5:
+    """spill: outside a product whose bounds are known; missing: content is gone and left its place
+    empty; added: new content over nothing that is missed; changed: all else."""
+    if comparison.bounded and float(comparison.product[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from anomaly.in_place import in_place
+from anomaly.inspection import _summary
+from anomaly.pipeline import Query, examine
+from anomaly.profile import Profile
 from anomaly.results import Alignment, Pairing
-from embeddings import fake_embedder
+from embeddings import detect_keypoints, fake_embedder
+from embeddings.foreground import Foreground
 from embeddings.registration import Registration, transform
 from gallery import CatalogRow, Reference
 from gallery.describe import describe, from_record, to_record
@@ -100,3 +104,16 @@ def test_without_a_thumbnail_or_in_another_format_nothing_is_claimed() -> None:
     assert in_place(failed, board()[:, :180], [reference]) is failed
     blank = np.full((*SIZE, 3), 90, np.uint8)
     assert in_place(failed, blank, [reference]) is failed
+
+
+def test_an_inspection_says_that_it_is_aligned_without_inliers() -> None:
+    """A residual of NaN was no JSON."""
+    blank = np.zeros(SIZE, np.bool_)
+    ground = Foreground(~blank, 0.0, "estimated")
+    few = detect_keypoints(np.full((*SIZE, 3), 90, np.uint8))
+    query = Query(lambda: board(0, 4, -2), ground, lambda: few)
+    evidence = examine(query, [reference_of(board())], embedder=fake_embedder(size_px=120))
+    assert evidence.comparison.placed
+    summary = _summary(evidence, Profile(()))
+    assert (summary.status, summary.inliers, summary.residual_px) == ("aligned", 0, None)
+    assert summary.overlap_fraction == pytest.approx(0.95, abs=0.05)

@@ -247,6 +247,12 @@ def test_outside_of_the_product_is_a_spill() -> None:
     assert one.kind == "spill"
 
 
+def test_where_the_product_ends_is_a_guess_nothing_is_a_spill() -> None:
+    one = comparison_of(surroundings=cells(ROWS, slice(0, 3)))
+    (finding,) = found(replace(one, bounded=False))
+    assert finding.kind == "changed"
+
+
 def test_content_that_is_gone_and_replaced_by_known_content_is_missing() -> None:
     (one,) = found(comparison_of(missing=cells(ROWS, COLUMNS)))
     assert one.kind == "missing"
