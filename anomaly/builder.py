@@ -25,7 +25,7 @@ from embeddings.threads import one_blas_thread
 from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
 from gallery.build import BuildReport, build
-from gallery.catalog import ImportReport, create_catalog, open_catalog
+from gallery.catalog import FIRST_SETTINGS, ImportReport, create_catalog, open_catalog
 from gallery.describe import RECORD_CODEC
 from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, SourceError
 from gallery.gates import Gate, default_gates
@@ -35,7 +35,6 @@ from gallery.publish import publish, read_current
 from gallery.reader import Gallery
 from gallery.sources import Source, read_source
 
-_FIRST_SETTINGS = "first_settings.json"
 Progress = Callable[[str, int, int], None]
 """Told (stage, done, total)."""
 
@@ -75,7 +74,7 @@ def build_gallery(
     embedder = _open(settings)
     existed = place.exists()
     create_catalog(place)
-    durable.write_sealed(place / "catalog" / _FIRST_SETTINGS, settings.content())
+    durable.write_sealed(place / "catalog" / FIRST_SETTINGS, settings.content())
     imported = _import(place, found, settings.threads, progress)
     if imported.added == 0:
         shutil.rmtree(place / "catalog") if existed else shutil.rmtree(place)
@@ -180,7 +179,7 @@ def _let_go(root: Path) -> None:
 def published_settings(root: Path) -> dict[str, Any]:
     """Backbone and size of the published build, or of the `build` that was cut short before it."""
     if not (root / "CURRENT").is_file():
-        first = root / "catalog" / _FIRST_SETTINGS
+        first = root / "catalog" / FIRST_SETTINGS
         if not first.is_file():
             return {}
         kept = durable.read_sealed(first, what="first settings")

@@ -31,6 +31,7 @@ from gallery.originals import read_original
 from gallery.sources import Problem, SourceRow
 
 MAX_SLOTS = 1 << 16
+FIRST_SETTINGS = "first_settings.json"  # sealed; until there is a build to ask
 _CHUNK = 128
 _DEEDS = ("add", "remove", "quarantine", "release")
 

@@ -14,7 +14,7 @@ from gallery.calibrations import (
     list_calibrations,
     read_calibration,
 )
-from gallery.catalog import Catalog, open_catalog
+from gallery.catalog import FIRST_SETTINGS, Catalog, open_catalog
 from gallery.errors import GalleryError, NotAGallery
 from gallery.layer import DeltaManifest, list_deltas, read_delta
 from gallery.manifest import Manifest, read_manifest
@@ -62,6 +62,7 @@ def check(path: str | Path) -> CheckReport:
     """Verify all that is on the disk. Raises `NotAGallery`; damage is reported."""
     root, report = Path(path), CheckReport()
     catalog = _catalog(root, report)
+    _sealed(root / "catalog" / FIRST_SETTINGS, "first settings", report)
     readable: list[Manifest | DeltaManifest] = [*_builds(root, report), *_deltas(root, report)]
     _shards(root, readable, report)
     if catalog is not None:
@@ -170,13 +171,7 @@ def _originals(catalog: Catalog, report: CheckReport) -> None:
 
 def _frozen(root: Path, report: CheckReport) -> None:
     """Pictures that builds are held to: each is named by its own sha256."""
-    head = root / "regression" / "set.json"
-    if head.is_file():
-        report.files += 1
-        try:
-            durable.read_sealed(head, what="regression set")
-        except GalleryError as error:
-            report.damaged.append(Finding(str(head), str(error)))
+    _sealed(root / "regression" / "set.json", "regression set", report)
     folder = root / "regression" / "pictures"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         report.files += 1
@@ -185,6 +180,17 @@ def _frozen(root: Path, report: CheckReport) -> None:
         elif durable.file_digest(path) != path.name:
             message = "the picture is not what was frozen (sha256 differs)"
             report.damaged.append(Finding(str(path), message))
+
+
+def _sealed(path: Path, what: str, report: CheckReport) -> None:
+    """A file that may be absent."""
+    if not path.is_file():
+        return
+    report.files += 1
+    try:
+        durable.read_sealed(path, what=what)
+    except GalleryError as error:
+        report.damaged.append(Finding(str(path), str(error)))
 
 
 def _calibrations(root: Path, report: CheckReport) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gallery import SourceRow, check, open_catalog, read_current
+from gallery import SourceRow, check, durable, open_catalog, read_current
+from gallery.catalog import FIRST_SETTINGS
 from gallery.errors import NotAGallery
 
 FILES = {
@@ -60,6 +61,16 @@ def test_a_flipped_byte_is_found_in_the_file_where_it_is(
             flip(path, position, mask)
     assert missed == []
     assert check(gallery_copy).sound
+
+
+def test_a_flipped_byte_of_the_first_settings_is_found(gallery_copy: Path, flip) -> None:
+    path = gallery_copy / "catalog" / FIRST_SETTINGS
+    durable.write_sealed(path, {"backbone": "fake", "size_px": 64})
+    assert check(gallery_copy).sound
+    flip(path, path.read_bytes().index(b"fake"), 0x01)
+    (finding,) = check(gallery_copy).damaged
+    assert finding.path == str(path)
+    assert "checksum" in finding.message
 
 
 @pytest.mark.parametrize("kind", ["vectors", "records"])
