@@ -19,7 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.bend import compare_bends
 from anomaly.detail import compare_details
+from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
 from anomaly.results import Channel, Comparison, Pairing, View
 from embeddings.foreground import Foreground
@@ -30,13 +32,14 @@ from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
-COMPARE_VERSION = 8
+COMPARE_VERSION = 9
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.66, 0.8
 _WIDE = 0.15  # span of an alignment from which the second holds
 _CHUNK = 588  # query patches per matrix product: a few megabytes of distances
+_STILL_PX = 0.05  # by which print always seems to move
 _ON = 0.5  # share of a cell that must be product for the cell to count as product
 
 
@@ -47,14 +50,14 @@ def compare(
     *,
     foreground: Foreground,
     metric: Metric | None = None,
-    look: Callable[[], Pixels] | None = None,
+    picture: Callable[[], Pixels] | None = None,
 ) -> Comparison:
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
 
-    `foreground` is the query's, in the picture as given; `look` gives the (h, w, 3) picture that
-    the view was embedded from. `product`, `missing`, `surroundings`, `outline` and `detail` need an
-    aligned reference (`detail` also `look`); `anywhere`, `around` (the same beside the product,
+    `foreground` is the query's, in the picture as given, which `picture` gives. `product`,
+    `missing`, `surroundings`, `outline`, `detail` and `bend` need an aligned reference (`detail`
+    and `bend` also `picture`); `anywhere`, `around` (the same beside the product,
     where a trusted foreground tells) and `absent` don't. `absent` is not measured under glare: what
     it hides is not gone.
     """
@@ -82,7 +85,7 @@ def compare(
         return Comparison((), anywhere, own, 0.0, refuted)
     pairs = [(o.reference, o.pairing) for o in usable if o.reference.reference_id not in refuted]
     comparison = _with_places(anywhere, unexplained, sound, view, refuted)
-    finer = [*_outline_channel(foreground, pairs, view), *_detail_channel(look, pairs, view)]
+    finer = [*_outline_channel(foreground, pairs, view), *_pixel_channels(picture, pairs, view)]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     return replace(comparison, placed=(*comparison.placed, *finer), bounded=bounded)
 
@@ -102,15 +105,22 @@ def _grown(product: Mask) -> Mask:
     return np.asarray(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
 
 
-def _detail_channel(
-    look: Callable[[], Pixels] | None, pairs: Sequence[tuple[Reference, Pairing]], view: View
+def _pixel_channels(
+    picture: Callable[[], Pixels] | None, pairs: Sequence[tuple[Reference, Pairing]], view: View
 ) -> list[Channel]:
-    details = compare_details(look(), view, pairs) if look is not None else None
-    if details is None:
+    """Roots, because what is usual varies with its size from product to product; logarithms where
+    it varies in proportion: print of stiff and of soft products."""
+    matched = lay_upon(picture(), view, pairs) if picture is not None else None
+    if matched is None:
         return []
-    # Roots, because what is usual varies in proportion to its size from product to product.
-    excess = np.sqrt(details.excess)
-    return [Channel("detail", excess, top_mean(excess), details.share)]
+    found = []
+    if (details := compare_details(matched)) is not None:
+        excess = np.sqrt(details.excess)
+        found.append(Channel("detail", excess, top_mean(excess), details.share))
+    if (bends := compare_bends(matched)) is not None:
+        moved = np.log(bends.moved + _STILL_PX).astype(np.float32)
+        found.append(Channel("bend", moved, math.log(bends.score + _STILL_PX), bends.share))
+    return found
 
 
 def _outline_channel(

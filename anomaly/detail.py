@@ -1,11 +1,11 @@
 """Fine differences: pixels of the query against aligned pictures of the references.
 
 A scratch, a pinhole or a wrong colour is small in a patch of features and plain in the picture
-itself. Each reference's picture is laid upon the query, moved by what is left of the registration's
-error, and brought to the query's light; then a pixel may lie anywhere between the darkest and the
-lightest that the reference has within a pixel's reach. (Tolerance bands around a template: the
-variation model of industrial inspection, Steger, Ulrich & Wiedemann, Machine Vision Algorithms and
-Applications, section 3.4; here the band comes from neighbouring pixels, as there are few pictures.)
+itself. Each reference that was laid upon the query (`matched`) is brought to its light; then a
+pixel may lie anywhere between the darkest and the lightest that the reference has within a pixel's
+reach. (Tolerance bands around a template: the variation model of industrial inspection, Steger,
+Ulrich & Wiedemann, Machine Vision Algorithms and Applications, section 3.4; here the band comes
+from neighbouring pixels, as there are few pictures.)
 
 Light is a gain common to all colours, smooth but for the edges of shadows: the running median of
 the ratio of both pictures follows such edges and passes over what is smaller than half its window.
@@ -15,22 +15,16 @@ difference, in linear light, is what the veil adds. The better of both explanati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from anomaly.looks import onto_look, warped, warped_mask
-from anomaly.results import Pairing, View
+from anomaly.matched import Laid, Matched, coarse_size
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
-from embeddings.registration import Matrix, inverse
-from gallery.describe import Reference
 
-_TRUSTED = 0.5  # foreground confidence from which what lies off the product is left out
-_LEAST_PX = 400  # of the product in the view, under which it says nothing
-_CELL = 8  # pixels of the gain's grid; crops begin at multiples of it
+_LEAST_PX = 400  # of product, and of what lies beside it, to ask whether both agree
 # Opponent planes (Y, R - Y, B - Y) in bytes; chroma, which light hardly moves, counts more.
 _PLANES = np.array(
     [[1 / 3, 1 / 3, 1 / 3, 0], [0.5, -0.25, -0.25, 128], [-0.25, -0.25, 0.5, 128]], np.float64
@@ -38,19 +32,12 @@ _PLANES = np.array(
 _CHROMA = 3.33
 _SLACK = 0.2  # of the band's width that a pixel may lie beyond it: edges are never as sharp again
 _DARK = 8.0  # grey levels added before ratios are taken
-_COARSE = 2  # view pixels per pixel in which light and rest motion are estimated
-_WINDOW = 21  # of the running median, in those pixels
+_WINDOW = 21  # of the running median, in pixels of `coarse_size`
 _LOG_STEPS = 80.0  # of the gain's logarithm, per unit, so that it fits a byte
 _GAMMA = 2.2  # of a byte: light adds up in its power
 _LEAST_VEIL = 8.0  # of 255, linear: under it, none is looked for
-_COARSEST = 6.0  # sigma in those pixels of what correlating them passes over
-_MOST_MOVED = 12.0  # view pixels at the frame's corners: beyond, the refinement went astray
-_STEPS = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 12, 1e-4)
 # An uncertain foreground's surroundings agree: 0.9-quantile of their excess, over the product's.
 _FIXED, _FIXED_SLACK = 2.0, 5.0
-_SEEN = 0.6  # share of a cell's pixels that must be compared
-
-
 _LINEAR = (255 * (np.arange(256) / 255) ** _GAMMA).astype(np.float32)
 
 
@@ -63,133 +50,41 @@ class Details:
     share: float
 
 
-def compare_details(
-    look: Pixels, view: View, references: Sequence[tuple[Reference, Pairing]]
-) -> Details | None:
-    """Compare the picture of a view with aligned references' pictures, pixel by pixel.
+def compare_details(matched: Matched) -> Details | None:
+    """Compare the query with the references that were laid upon it, pixel by pixel.
 
-    `look`: (h, w, 3) uint8 RGB, what the view was embedded from (`looks.look_of`). The least
-    excess over the references counts. None where none holds a picture or lies in the view.
+    The least excess over the references counts. None where nothing can be compared.
     """
-    known = [(r, p) for r, p in references if r.thumbnail is not None]
-    query = _Query(look, view)
-    beyond = [one for r, p in known if (one := _beyond(query, r, p)) is not None]
-    if not beyond:
-        return None
+    beyond = [_beyond(matched.query, laid) for laid in matched.laid]
     least = np.minimum.reduce([one.excess for one in beyond])
     seen = np.logical_or.reduce([one.seen for one in beyond])
-    excess = _by_cell(least, seen, view)
-    return Details(excess, float(np.isfinite(excess).mean())) if _any(excess) else None
-
-
-class _Query:
-    """The query's picture, and what of it is asked for again with each reference."""
-
-    def __init__(self, look: Pixels, view: View) -> None:
-        self.look = _calmed(look)
-        self.grey = cv2.cvtColor(self.look, cv2.COLOR_RGB2GRAY)
-        self.size: tuple[int, int] = (look.shape[0], look.shape[1])
-        self.view = view
+    excess = matched.by_cell(least, seen)
+    known = np.isfinite(excess)
+    return Details(excess, float(known.mean())) if known.any() else None
 
 
 @dataclass(frozen=True)
 class _Beyond:
-    """(h, w) of the look: uint8 excess, 255 where `seen` is False."""
+    """(h, w): uint8 excess, 255 where `seen` is False."""
 
     excess: Pixels
     seen: Mask
 
 
-def _beyond(query: _Query, reference: Reference, pairing: Pairing) -> _Beyond | None:
-    assert reference.thumbnail is not None
-    motion = onto_look(reference, pairing, query.view)
-    trusted = reference.foreground.confidence >= _TRUSTED
-    product = _product(reference)
-    known = product if trusted else np.ones_like(product)
-    box = _box(warped_mask(known, motion, query.size))
-    if box is None:
-        return None
-    rows, columns = box
-    motion = _shift(-columns.start, -rows.start) @ motion
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    calm = _calmed(reference.thumbnail)
-    motion = _refined(motion, calm, query.grey[box], warped_mask(known, motion, size))
-    there = warped(calm, motion, size)
-    on = warped_mask(known, motion, size)
-    excess = _off_band(_in_light_of(query.look[box], there, on), there)
-    lifted = _unveiled(query.look[box], there, on)
+def _beyond(query: Pixels, laid: Laid) -> _Beyond:
+    there, on = laid.picture, laid.known
+    excess = _off_band(_in_light_of(query, there, on), there)
+    lifted = _unveiled(query, there, on)
     if lifted is not None:
         excess = cv2.min(excess, _off_band(lifted, there))
-    if not trusted:
-        on = _fixed(excess, on, warped_mask(product, motion, size))
-    whole, seen = np.full(query.size, 255, np.uint8), np.zeros(query.size, np.bool_)
-    whole[box] = np.where(on > 0, excess, 255)
-    seen[box] = on > 0
-    return _Beyond(whole, seen)
-
-
-def _calmed(picture: Pixels) -> Pixels:
-    """Noise and the blocks of JPEGs smoothed, both pictures alike."""
-    return np.asarray(cv2.GaussianBlur(picture, (0, 0), 1.0))
-
-
-def _product(reference: Reference) -> Pixels:
-    assert reference.thumbnail is not None
-    mask = reference.foreground.mask
-    size = reference.thumbnail.shape[1::-1]
-    return np.asarray(
-        cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        if mask.any()
-        else np.ones(size[::-1], np.uint8)
-    )
-
-
-def _box(mask: Pixels) -> tuple[slice, slice] | None:
-    """Rows and columns of what is not zero, beginning and ending at multiples of a cell."""
-    if int(cv2.countNonZero(mask)) < _LEAST_PX:
-        return None
-    x, y, wide, tall = cv2.boundingRect(mask)
-    return (
-        slice(y // _CELL * _CELL, min(mask.shape[0], -(-(y + tall) // _CELL) * _CELL)),
-        slice(x // _CELL * _CELL, min(mask.shape[1], -(-(x + wide) // _CELL) * _CELL)),
-    )
-
-
-def _shift(x: float, y: float) -> Matrix:
-    return np.array([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]])
-
-
-def _refined(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> Matrix:
-    """`motion` after an affine correction that makes both pictures correlate best (ECC, Evangelidis
-    & Psarakis, PAMI 2008); as it was where that fails or goes astray."""
-    small = (max(1, grey.shape[1] // _COARSE), max(1, grey.shape[0] // _COARSE))
-    down = np.diag([small[0] / grey.shape[1], small[1] / grey.shape[0], 1.0])
-    down[:2, 2] = (np.diag(down)[:2] - 1) / 2
-    there = _flat(warped(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), down @ motion, small[::-1]))
-    here = _flat(cv2.resize(grey, small, interpolation=cv2.INTER_AREA))
-    mask = cv2.resize(on, small, interpolation=cv2.INTER_NEAREST)
-    try:
-        _, found = cv2.findTransformECC(
-            here, there, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _STEPS, mask, 5
-        )
-    except cv2.error:  # it doesn't converge, or there is nothing to correlate
-        return motion
-    rest = inverse(down) @ np.vstack([found, [0, 0, 1]]) @ down
-    tall, wide = grey.shape
-    corners = np.array([[0, wide, 0, wide], [0, 0, tall, tall], [1, 1, 1, 1]])
-    moved = np.abs((rest @ corners - corners)[:2]).max()
-    return inverse(rest) @ motion if moved <= _MOST_MOVED else motion
-
-
-def _flat(grey: Pixels) -> Floats:
-    """(h, w) less what is coarse: shadows on one of both pictures would pull them together."""
-    values = grey.astype(np.float32)
-    return np.asarray(values - cv2.GaussianBlur(values, (0, 0), _COARSEST), np.float32)
+    if not laid.trusted:
+        on = _fixed(excess, on, laid.product)
+    return _Beyond(np.where(on > 0, excess, np.uint8(255)), np.asarray(on > 0))
 
 
 def _in_light_of(query: Pixels, there: Pixels, on: Pixels) -> Pixels:
     """The query's picture as the reference's light would show it."""
-    small = (max(1, on.shape[1] // _COARSE), max(1, on.shape[0] // _COARSE))
+    small = coarse_size(on.shape)
     grey, other, mask = (
         cv2.resize(one, small, interpolation=cv2.INTER_AREA).astype(np.float32)
         for one in (
@@ -206,7 +101,7 @@ def _in_light_of(query: Pixels, there: Pixels, on: Pixels) -> Pixels:
 def _unveiled(query: Pixels, there: Pixels, on: Pixels) -> Pixels | None:
     """The query's picture without light that was added over more than half a window; None where
     there is next to none."""
-    small = (max(1, on.shape[1] // _COARSE), max(1, on.shape[0] // _COARSE))
+    small = coarse_size(on.shape)
     inside = cv2.resize(on * np.uint8(255), small, interpolation=cv2.INTER_AREA) > 127
     if not inside.any():
         return None
@@ -260,22 +155,3 @@ def _fixed(excess: Pixels, on: Pixels, product: Pixels) -> Pixels:
         return on
     within, beside = np.quantile(excess[inner], 0.9), np.quantile(excess[outer], 0.9)
     return on if beside <= _FIXED * within + _FIXED_SLACK else np.asarray(inner, np.uint8)
-
-
-def _by_cell(excess: Pixels, seen: Mask, view: View) -> Floats:
-    """(H, W) the highest excess of each cell of which enough was seen."""
-    rows, columns = view.patches.shape
-    stride = view.patches.layers[0].stride_px
-    height, width = min(rows * stride, seen.shape[0]), min(columns * stride, seen.shape[1])
-    room = np.zeros((2, rows * stride, columns * stride), np.uint8)
-    room[0, :height, :width] = np.where(seen, excess, 0)[:height, :width]
-    room[1, :height, :width] = seen[:height, :width]
-    cells = room.reshape(2, rows, stride, columns, stride)
-    share = cells[1].mean(axis=(1, 3), dtype=np.float32)
-    worst = cells[0].max(axis=(1, 3)).astype(np.float32)
-    shown = view.measured if view.veiled is None else view.measured | view.veiled
-    return np.where((share >= _SEEN) & shown, worst, np.nan).astype(np.float32)
-
-
-def _any(values: Floats) -> bool:
-    return bool(np.isfinite(values).any())

@@ -47,6 +47,24 @@ def warped(picture: Pixels, motion: Matrix, size: tuple[int, int]) -> Pixels:
     )
 
 
+def part_of(image: Pixels, motion: Matrix, size: tuple[int, int]) -> Pixels:
+    """(h, w, 3): what a motion from the picture as given brings into a frame of `size`; reads no
+    more of a large picture than that shows."""
+    scale = 1 / math.sqrt(abs(float(np.linalg.det(motion[:2, :2]))))
+    height, width = size
+    corners = np.array([[-1, width, -1, width], [-1, -1, height, height], [1, 1, 1, 1]])
+    there = inverse(motion) @ corners
+    there = there[:2] / there[2]
+    margin = 2 * scale + 2
+    x0, y0 = (max(0, math.floor(low - margin)) for low in there.min(axis=1))
+    x1, y1 = (math.ceil(high + margin) for high in there.max(axis=1))
+    part = image[min(y0, image.shape[0] - 1) : max(1, y1), min(x0, image.shape[1] - 1) : max(1, x1)]
+    x0, y0 = min(x0, image.shape[1] - 1), min(y0, image.shape[0] - 1)
+    if scale > 1.2:  # what the smaller picture can't show would come back as aliasing
+        part = np.asarray(cv2.GaussianBlur(part, (0, 0), 0.4 * scale))
+    return warped(part, motion @ np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1]]), size)
+
+
 def warped_mask(mask: Pixels, motion: Matrix, size: tuple[int, int]) -> Pixels:
     """(h, w) uint8: a mask moved, 0 beyond it."""
     return np.asarray(cv2.warpPerspective(mask, motion, size[::-1], flags=cv2.INTER_NEAREST))

@@ -155,7 +155,7 @@ def examine(
             usable,
             foreground=query.foreground,
             metric=embedder.metric,
-            look=look,
+            picture=query.pixels,
         )
     names = tuple(r.reference_id for r in references)
     shown = _shown(best, references, comparison.refuted)

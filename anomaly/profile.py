@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 
 import cv2
 import numpy as np
@@ -28,13 +29,14 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 2
+PROFILE_VERSION = 3
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
 # What lies beside the product changes from day to day beyond what a few pictures show, most where
-# no alignment tells where that begins: spreads count for so many times themselves.
-_LOOSE = {"surroundings": 2.0, "absent": 2.0, "around": 4.0}
+# no alignment tells where that begins: spreads count for so many times themselves. Print moves
+# least: where a product is stiff, spreads that soft ones share in say too much.
+_LOOSE = {"surroundings": 2.0, "absent": 2.0, "around": 4.0, "bend": 0.67}
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 
@@ -165,6 +167,7 @@ def as_query(reference: Reference, picture: Callable[[str], bytes]) -> Query:
     """A reference to be examined as a query, from what is stored of it; `picture` is read only
     where pixels are needed."""
 
+    @cache
     def pixels() -> Pixels:
         return read_image(picture(reference.reference_id))
 

@@ -8,8 +8,9 @@
 Each scorer runs in a process of its own and writes what it says of every query to
 OUT/SCORER.parquet; tables, page and summary are made from these files alone. Peers are installed
 into an environment of their own first (6 GB, some minutes, once). Without AMISS_DATA only rendered
-sets are compared. `--save` keeps the summary in benchmarks/results/. `--reuse NAME...` takes what
-OUT already holds of a scorer, for example a peer's answers after ours has changed.
+sets are compared. `--save` keeps the summary in benchmarks/results/, as `own_...` where ours ran
+alone (a bootstrap against the others needs their answers). `--reuse NAME...` takes what OUT already
+holds of a scorer, for example a peer's answers after ours has changed.
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def main() -> int:
     evaluation = evaluate(records, champion=_CHAMPION if _CHAMPION in scorers else None)
     _show(records, evaluation, plan, arguments.out)
     if arguments.save:
-        kept = RESULTS / f"{'slices' if arguments.slices else 'comparison'}.json"
-        durable.write_file(kept, summary_json(evaluation).encode())
+        name = "slices" if arguments.slices else "comparison"
+        kept = f"own_{name}" if scorers == [_CHAMPION] else name
+        durable.write_file(RESULTS / f"{kept}.json", summary_json(evaluation).encode())
     return 0
 
 

@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from anomaly import compare, detail, glare, pipeline, profile, score
+from anomaly import compare, detail, glare, matched, pipeline, profile, score
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
@@ -56,7 +56,9 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "no veils": _off(glare, "_smooth", lambda veil: veil > np.inf),
     "no fixtures": _off(pipeline, "in_place", lambda alignment, *_: alignment),
     "no details": _off(compare, "compare_details", lambda *_: None),
-    "details without refinement": _off(detail, "_refined", lambda motion, *_: motion),
+    "no bends": _off(compare, "compare_bends", lambda *_: None),
+    "no close look": _off(matched, "_MOST_PX", 0),
+    "pixels without refinement": _off(matched, "_rest", lambda *_: np.eye(3)),
     "details without even light": _off(detail, "_in_light_of", lambda query, *_: query),
     "details through no veil": _off(detail, "_unveiled", lambda *_: None),
     "all spreads as they are": _off(profile, "_LOOSE", {}),

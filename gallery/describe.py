@@ -24,6 +24,7 @@ from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
 from embeddings.on_product import trusted_points
 from embeddings.patches import Floats, PatchGrid
 from gallery.catalog import CatalogRow
+from gallery.closeup import CLOSE_UPS, CloseUp, close_up
 from gallery.compress import (
     CODEC,
     THUMBNAILS,
@@ -40,7 +41,7 @@ from gallery.stopwatch import busy
 _MASK_PX = 1024  # longest side of a stored mask
 RECORD_CODEC = (
     f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px; exposure {EXPOSURE_VERSION}; "
-    f"thumbnails {THUMBNAILS}"
+    f"thumbnails {THUMBNAILS}; close-ups {CLOSE_UPS}"
 )
 """What a record's bytes depend on beside the embedder: part of the embedding fingerprint."""
 
@@ -48,7 +49,7 @@ RECORD_CODEC = (
 @dataclass(frozen=True)
 class Description:
     """`foreground.mask` has the size of the picture that was described; `thumbnail` is the picture
-    at the size it was embedded at, as a JPEG."""
+    at the size it was embedded at, as a JPEG; `close_up` the product in more pixels than that."""
 
     vector: Floats
     patches: PatchGrid
@@ -56,6 +57,7 @@ class Description:
     foreground: Foreground
     exposure: Exposure
     thumbnail: NDArray[np.uint8] | None = None
+    close_up: CloseUp | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Reference:
     foreground  its mask has the size of the picture, 1024 px on the longest side at most
     exposure    all clipped and bright where it was not recorded
     coded_thumbnail  (n,) uint8, a JPEG; None where it was not recorded
+    close_up    None where it was not recorded, or the thumbnail shows as much
     """
 
     reference_id: str
@@ -79,6 +82,7 @@ class Reference:
     foreground: Foreground
     exposure: Exposure
     coded_thumbnail: NDArray[np.uint8] | None = None
+    close_up: CloseUp | None = None
 
     @cached_property
     def thumbnail(self) -> Pixels | None:
@@ -111,13 +115,15 @@ def _embedded(looks: Sequence[_Prepared], embedder: Embedder) -> list[Embedding]
 
 
 def _joined(look: _Prepared, embedding: Embedding) -> Description:
+    embedded_px = max(embedding.patches.working_size)
     return Description(
         embedding.vector,
         embedding.patches,
         look.keypoints,
         look.foreground,
         exposure_of(look.image, embedding.patches),
-        encode_thumbnail(fit_longest_side(look.image, max(embedding.patches.working_size))),
+        encode_thumbnail(fit_longest_side(look.image, embedded_px)),
+        close_up(look.image, look.foreground, embedded_px=embedded_px),
     )
 
 
@@ -173,6 +179,9 @@ def to_record(row: CatalogRow, description: Description) -> Record:
     arrays["bright"] = np.packbits(description.exposure.bright, axis=1)
     if description.thumbnail is not None:
         arrays["thumbnail"] = description.thumbnail
+    if description.close_up is not None:
+        meta["close_up_box"] = list(description.close_up.box_px)
+        arrays["close_up"] = description.close_up.coded
     arrays["points_xy"] = points.points_xy
     arrays["point_sizes"] = points.sizes_px
     arrays["point_angles"] = points.angles_deg
@@ -206,6 +215,7 @@ def from_record(record: Record, vector: Floats) -> Reference:
             foreground=_foreground(meta, arrays),
             exposure=_exposure(meta, arrays),
             coded_thumbnail=arrays.get("thumbnail"),
+            close_up=_close_up(meta, arrays),
         )
     except KeyError as error:
         raise DamagedGallery(f"a reference record has no {error}") from error
@@ -254,6 +264,13 @@ def _exposure(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> Exposure:
         return Exposure(1.0, np.ones((rows, columns), np.bool_))
     bright = np.unpackbits(arrays["bright"], axis=1, count=columns)
     return Exposure(meta["clipped"], bright.astype(np.bool_))
+
+
+def _close_up(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> CloseUp | None:
+    if "close_up" not in arrays:
+        return None
+    x0, y0, x1, y1 = (int(value) for value in meta["close_up_box"])
+    return CloseUp(arrays["close_up"], (x0, y0, x1, y1))
 
 
 def _pair(values: Any) -> tuple[int, int]:

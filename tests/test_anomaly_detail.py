@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from anomaly.detail import compare_details
+from anomaly.detail import Details, compare_details
 from anomaly.looks import look_of, onto_look, to_look
+from anomaly.matched import lay_upon
 from anomaly.results import Pairing, View
 from anomaly.view import as_it_is
 from embeddings import fake_embedder
@@ -50,9 +51,16 @@ def view_of(image: np.ndarray) -> View:
     return as_it_is(EMBEDDER.embed([image])[0])
 
 
+def details(
+    query: np.ndarray, view: View, references: list[tuple[Reference, Pairing]]
+) -> Details | None:
+    matched = lay_upon(query, view, references)
+    return None if matched is None else compare_details(matched)
+
+
 def excess(query: np.ndarray, reference: Reference, pairing: Pairing | None = None) -> np.ndarray:
     view = view_of(query)
-    found = compare_details(look_of(query, view), view, [(reference, pairing or moved())])
+    found = details(query, view, [(reference, pairing or moved())])
     assert found is not None
     return found.excess
 
@@ -132,7 +140,7 @@ def test_cells_that_are_veiled_are_compared_and_hidden_ones_are_not() -> None:
     veil = np.zeros(view.measured.shape, np.bool_)
     veil[5, 5] = True
     half = replace(view, measured=seen, veiled=veil)
-    found = compare_details(look_of(picture(), view), half, [(reference, moved())])
+    found = details(picture(), half, [(reference, moved())])
     assert found is not None
     assert np.isfinite(found.excess[5, 5])
     assert np.isnan(found.excess[6, 6])
@@ -152,7 +160,7 @@ def test_the_least_excess_over_references_counts() -> None:
     cv2.circle(spotted, (100, 68), 4, (20, 20, 20), -1)
     view = view_of(spotted)
     both = [(reference_of(picture()), moved()), (reference_of(spotted), moved())]
-    found = compare_details(look_of(spotted, view), view, both)
+    found = details(spotted, view, both)
     assert found is not None
     assert found.excess.max() < 10
 
@@ -165,7 +173,7 @@ def test_only_the_product_and_what_is_measured_are_compared() -> None:
     hidden[6:8, 8:10] = False
     view = replace(view, measured=hidden)
     pairs = [(reference_of(picture(), mask), moved())]
-    found = compare_details(look_of(picture(1), view), view, pairs)
+    found = details(picture(1), view, pairs)
     assert found is not None
     on = np.zeros(view.patches.shape, np.bool_)
     on[4:14, 6:18] = True
@@ -198,11 +206,10 @@ def test_another_scene_is_not_compared_when_the_product_is_uncertain() -> None:
 def test_without_thumbnails_or_far_off_there_is_nothing_to_compare() -> None:
     view = view_of(picture())
     old = replace(reference_of(picture()), coded_thumbnail=None)
-    look = look_of(picture(), view)
-    assert compare_details(look, view, [(old, moved())]) is None
+    assert details(picture(), view, [(old, moved())]) is None
     away = moved(np.array([[1.0, 0, 500], [0, 1, 0], [0, 0, 1]]))
-    assert compare_details(look, view, [(reference_of(picture()), away)]) is None
-    assert compare_details(look, view, []) is None
+    assert details(picture(), view, [(reference_of(picture()), away)]) is None
+    assert details(picture(), view, []) is None
 
 
 # Looks

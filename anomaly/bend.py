@@ -1,0 +1,131 @@
+"""Bent print: how far what is printed on the product has moved against aligned references.
+
+A dent or a crush hardly changes colours, but print lies elsewhere on it: after the best plane
+motion, straight edges run crooked. Dense optical flow (DIS, Kroeger et al., ECCV 2016) between
+pictures freed of their light finds how far; only its part across edges is known, and only where the
+reference has edges (the aperture problem). What an affine motion explains is registration's rest.
+The outline itself is `outline`'s: background glides past it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.matched import Laid, Matched
+from embeddings.images import Mask, Pixels
+from embeddings.patches import Floats
+
+_RIM = 0.06  # of the product's size (root of its area): nearer to its outline nothing is known
+_AROUND = 0.03  # of the same: sigma over which print moves as one
+_EDGE, _CLEAR_EDGE = 7.0, 8.0  # grey levels per pixel: from which it is one, and counts in full
+_LEAST_EDGES = 50  # pixels
+_SLIGHT = 0.03  # weight of what doesn't move: lone edge pixels say little
+_TOP = 0.02  # share of the product whose mean is the score
+_FLAT, _EVEN = 6.0, 12.0  # sigma of light and of contrast, which are evened out
+_NOISE = 9.0  # variance of grey levels that is none
+_UNLIKE = 16.0  # grey levels of evened pictures: beyond, what moved there is not the same print
+_LOOSE = 0.5  # pixels beyond which an edge counts less in the affine motion
+
+
+@dataclass(frozen=True)
+class Bends:
+    """`moved`: (H, W) float32 on the view's grid, pixels by which print moved at a cell's worst
+    place; NaN where none is known. `score`: mean over the worst `_TOP` of the product's pixels.
+    `share` of the product's cells compared."""
+
+    moved: Floats
+    score: float
+    share: float
+
+
+def compare_bends(matched: Matched) -> Bends | None:
+    """How far print moved against the references laid upon the query; the least counts, as with
+    every direction. None where none has print of its own."""
+    grey = cv2.cvtColor(matched.query, cv2.COLOR_RGB2GRAY)
+    even = _even(grey)
+    shown = matched.shown()
+    found = [one for laid in matched.laid if (one := _moved(even, laid, shown)) is not None]
+    if not found:
+        return None
+    best = min(found, key=lambda one: one.score)
+    seen = np.logical_or.reduce([one.seen for one in found])
+    least = np.minimum.reduce([np.where(one.seen, one.moved, np.inf) for one in found])
+    cells = matched.by_cell(np.where(seen, least, 0).astype(np.float32), seen)
+    known = np.isfinite(cells)
+    return Bends(cells, best.score, float(known.mean())) if known.any() else None
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """(h, w) of one reference: pixels by which print moved, and where that is asked."""
+
+    moved: Floats
+    seen: Mask
+    score: float
+
+
+def _moved(even: Pixels, laid: Laid, shown: Pixels) -> _Moved | None:
+    size = math.sqrt(max(1, int(cv2.countNonZero(laid.product))))
+    rim = 2 * math.ceil(_RIM * size) + 1
+    known = cv2.erode(laid.known, np.ones((rim, rim), np.uint8), borderValue=0)
+    inner = (known > 0) & (shown > 0)
+    grey = cv2.cvtColor(laid.picture, cv2.COLOR_RGB2GRAY)
+    across, down = (cv2.Sobel(grey, cv2.CV_32F, *axis) / 8 for axis in ((1, 0), (0, 1)))
+    steep = cv2.magnitude(across, down)
+    edges = inner & (steep >= _EDGE)
+    if edges.sum() < _LEAST_EDGES:
+        return None
+    theirs = _even(grey)
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(theirs, even, None)
+    unlike = _unlike(theirs, even, flow)
+    rows, columns = np.nonzero(edges)
+    normals = np.stack([across[edges], down[edges]], axis=1) / steep[edges][:, None]
+    weights = np.minimum(steep[edges] / _CLEAR_EDGE, 1) / (1 + (unlike[edges] / _UNLIKE) ** 2)
+    places = np.stack([columns, rows], axis=1) / size
+    along = np.einsum("nk,nk->n", flow[edges], normals)
+    rest = along - _affine(places, normals, along, weights)
+    drawn = np.zeros((*grey.shape, 3), np.float32)
+    drawn[edges] = np.column_stack([weights, normals * (rest * weights)[:, None]])
+    spread = cv2.GaussianBlur(drawn, (0, 0), max(1.0, _AROUND * size))
+    moved = cv2.magnitude(spread[..., 1], spread[..., 2]) / (spread[..., 0] + _SLIGHT)
+    values = moved[inner]
+    count = max(1, round(_TOP * values.size))
+    score = float(np.partition(values, values.size - count)[-count:].mean())
+    return _Moved(moved, inner, score)
+
+
+def _unlike(theirs: Pixels, ours: Pixels, flow: Floats) -> Floats:
+    """(h, w) grey levels by which the query differs where the flow says it shows the same."""
+    y, x = np.indices(theirs.shape, dtype=np.float32)
+    there = cv2.remap(ours, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
+    return np.asarray(cv2.blur(cv2.absdiff(there, theirs).astype(np.float32), (5, 5)))
+
+
+def _even(grey: Pixels) -> Pixels:
+    """(h, w) uint8 without slow light, its contrast the same everywhere."""
+    values = grey.astype(np.float32)
+    flat = values - cv2.GaussianBlur(values, (0, 0), _FLAT)
+    contrast = np.sqrt(cv2.GaussianBlur(flat * flat, (0, 0), _EVEN) + _NOISE)
+    return np.asarray(np.clip(128 + 40 * flat / contrast, 0, 255), np.uint8)
+
+
+def _affine(
+    places: NDArray[np.floating], normals: Floats, along: Floats, weights: Floats
+) -> NDArray[np.float64]:
+    """(N,) motion across edges that one affine motion of all gives, by reweighted least squares
+    (Cauchy weights), so that what is bent doesn't pull it."""
+    planes = np.column_stack([places, np.ones(len(places))])
+    basis = np.hstack([planes * normals[:, :1], planes * normals[:, 1:]])
+    explained: NDArray[np.float64] = np.zeros(len(along))
+    now: Floats = weights
+    for _ in range(4):
+        weighted = basis.T * now
+        found = np.linalg.solve(weighted @ basis + 1e-3 * np.eye(6), weighted @ along)
+        explained = np.asarray(basis @ found, np.float64)
+        now = np.asarray(weights / (1 + ((along - explained) / _LOOSE) ** 2), np.float32)
+    return explained
