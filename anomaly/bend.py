@@ -20,6 +20,7 @@ from anomaly.matched import Laid, Matched
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
 
+_MOST = 2  # references that are asked: the likest ones, as flow takes its time
 _RIM = 0.06  # of the product's size (root of its area): nearer to its outline nothing is known
 _AROUND = 0.03  # of the same: sigma over which print moves as one
 _EDGE, _CLEAR_EDGE = 7.0, 8.0  # grey levels per pixel: from which it is one, and counts in full
@@ -44,12 +45,12 @@ class Bends:
 
 
 def compare_bends(matched: Matched) -> Bends | None:
-    """How far print moved against the references laid upon the query; the least counts, as with
-    every direction. None where none has print of its own."""
-    grey = cv2.cvtColor(matched.query, cv2.COLOR_RGB2GRAY)
-    even = _even(grey)
+    """How far print moved against the likest of the references laid upon the query; the least
+    counts, as with every direction. None where none of them has print of its own."""
+    even = _even(cv2.cvtColor(matched.query, cv2.COLOR_RGB2GRAY))
     shown = matched.shown()
-    found = [one for laid in matched.laid if (one := _moved(even, laid, shown)) is not None]
+    likest = sorted(matched.laid, key=lambda laid: -laid.likeness)[:_MOST]
+    found = [one for laid in likest if (one := _moved(even, laid, shown)) is not None]
     if not found:
         return None
     best = min(found, key=lambda one: one.score)
@@ -109,9 +110,19 @@ def _unlike(theirs: Pixels, ours: Pixels, flow: Floats) -> Floats:
 def _even(grey: Pixels) -> Pixels:
     """(h, w) uint8 without slow light, its contrast the same everywhere."""
     values = grey.astype(np.float32)
-    flat = values - cv2.GaussianBlur(values, (0, 0), _FLAT)
-    contrast = np.sqrt(cv2.GaussianBlur(flat * flat, (0, 0), _EVEN) + _NOISE)
-    return np.asarray(np.clip(128 + 40 * flat / contrast, 0, 255), np.uint8)
+    flat = values - _coarse(values, _FLAT)
+    contrast = cv2.sqrt(_coarse(flat * flat, _EVEN) + np.float32(_NOISE))
+    return np.asarray(cv2.convertScaleAbs(cv2.max(128 + 40 * flat / contrast, 0)))
+
+
+def _coarse(values: Floats, sigma: float) -> Floats:
+    """Gaussian mean of (h, w), taken at a third of the size: it has no detail to lose."""
+    height, width = values.shape
+    small = cv2.resize(
+        values, (max(1, width // 3), max(1, height // 3)), interpolation=cv2.INTER_AREA
+    )
+    mean = cv2.GaussianBlur(small, (0, 0), sigma / 3)
+    return np.asarray(cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def _affine(

@@ -39,12 +39,14 @@ class Laid:
     known    (h, w) uint8: where it may be compared: its product, or all of it if that is a guess
     product  (h, w) uint8: its product, or what is taken for it
     trusted  whether the product is no guess
+    likeness  correlation with the query without coarse light, -1 to 1; -1 where that failed
     """
 
     picture: Pixels
     known: Pixels
     product: Pixels
     trusted: bool
+    likeness: float
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,11 @@ def _laid(source: _Source, closer: Matrix, grey: Pixels, inside: Pixels) -> Laid
     masks = closer @ source.mask_motion
     motion, calm = closer @ source.motion, _calmed(source.picture)
     known = warped_mask(source.known, masks, size)
-    rest = _rest(motion, calm, grey, known)
+    rest, likeness = _rest(motion, calm, grey, known)
     picture = warped(calm, rest @ motion, size)
     known = warped_mask(source.known, rest @ masks, size) * inside
     product = warped_mask(source.mask, rest @ masks, size) * inside
-    return Laid(picture, known, product, source.trusted)
+    return Laid(picture, known, product, source.trusted, likeness)
 
 
 def _calmed(picture: Pixels) -> Pixels:
@@ -182,9 +184,9 @@ def coarse_size(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(factor * size[1])), max(1, round(factor * size[0]))
 
 
-def _rest(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> Matrix:
-    """The affine correction after which both pictures correlate best (ECC, Evangelidis & Psarakis,
-    PAMI 2008); none where that fails or goes astray."""
+def _rest(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> tuple[Matrix, float]:
+    """The affine correction after which both pictures correlate best, and how well (ECC:
+    Evangelidis & Psarakis, PAMI 2008); none where that fails or goes astray."""
     small = coarse_size(grey.shape)
     down = np.diag([small[0] / grey.shape[1], small[1] / grey.shape[0], 1.0])
     down[:2, 2] = (np.diag(down)[:2] - 1) / 2
@@ -192,16 +194,18 @@ def _rest(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> Matrix:
     here = _flat(cv2.resize(grey, small, interpolation=cv2.INTER_AREA))
     mask = cv2.resize(on, small, interpolation=cv2.INTER_NEAREST)
     try:
-        _, found = cv2.findTransformECC(
+        likeness, found = cv2.findTransformECC(
             here, there, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _STEPS, mask, 5
         )
     except cv2.error:  # it doesn't converge, or there is nothing to correlate
-        return np.eye(3)
+        return np.eye(3), -1.0
     rest = inverse(down) @ np.vstack([found, [0, 0, 1]]) @ down
     tall, wide = grey.shape
     corners = np.array([[0, wide, 0, wide], [0, 0, tall, tall], [1, 1, 1, 1]])
     moved = np.abs((rest @ corners - corners)[:2]).max()
-    return inverse(rest) if moved <= _MOST_MOVED * max(tall, wide) else np.eye(3)
+    return (
+        (inverse(rest), likeness) if moved <= _MOST_MOVED * max(tall, wide) else (np.eye(3), -1.0)
+    )
 
 
 def _flat(grey: Pixels) -> Floats:

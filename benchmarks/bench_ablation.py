@@ -58,7 +58,7 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "no details": _off(compare, "compare_details", lambda *_: None),
     "no bends": _off(compare, "compare_bends", lambda *_: None),
     "no close look": _off(matched, "_MOST_PX", 0),
-    "pixels without refinement": _off(matched, "_rest", lambda *_: np.eye(3)),
+    "pixels without refinement": _off(matched, "_rest", lambda *_: (np.eye(3), 0.0)),
     "details without even light": _off(detail, "_in_light_of", lambda query, *_: query),
     "details through no veil": _off(detail, "_unveiled", lambda *_: None),
     "all spreads as they are": _off(profile, "_LOOSE", {}),
