@@ -29,7 +29,7 @@ _SLIGHT = 0.03  # weight of what doesn't move: lone edge pixels say little
 _TOP = 0.02  # share of the product whose mean is the score
 _FLAT, _EVEN = 6.0, 12.0  # sigma of light and of contrast, which are evened out
 _NOISE = 9.0  # variance of grey levels that is none
-_UNLIKE = 16.0  # grey levels of evened pictures: beyond, what moved there is not the same print
+_UNLIKE = 14.0  # grey levels of evened pictures: beyond, what moved there is not the same print
 _LOOSE = 0.5  # pixels beyond which an edge counts less in the affine motion
 
 
@@ -86,7 +86,7 @@ def _moved(even: Pixels, laid: Laid, shown: Pixels) -> _Moved | None:
     unlike = _unlike(theirs, even, flow)
     rows, columns = np.nonzero(edges)
     normals = np.stack([across[edges], down[edges]], axis=1) / steep[edges][:, None]
-    weights = np.minimum(steep[edges] / _CLEAR_EDGE, 1) / (1 + (unlike[edges] / _UNLIKE) ** 2)
+    weights = np.minimum(steep[edges] / _CLEAR_EDGE, 1) / (1 + (unlike[edges] / _UNLIKE) ** 4)
     places = np.stack([columns, rows], axis=1) / size
     along = np.einsum("nk,nk->n", flow[edges], normals)
     rest = along - _affine(places, normals, along, weights)

@@ -39,6 +39,7 @@ _RADIUS = 1  # cells of the window in the aligned reference
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.66, 0.8
 _WIDE = 0.15  # span of an alignment from which the second holds
 _CHUNK = 588  # query patches per matrix product: a few megabytes of distances
+_WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
 _ON = 0.5  # share of a cell that must be product for the cell to count as product
 
@@ -85,7 +86,10 @@ def compare(
         return Comparison((), anywhere, own, 0.0, refuted)
     pairs = [(o.reference, o.pairing) for o in usable if o.reference.reference_id not in refuted]
     comparison = _with_places(anywhere, unexplained, sound, view, refuted)
-    finer = [*_outline_channel(foreground, pairs, view), *_pixel_channels(picture, pairs, view)]
+    finer = [
+        *_outline_channel(foreground, pairs, view),
+        *_pixel_channels(picture, pairs, view, coverage=comparison.coverage),
+    ]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     return replace(comparison, placed=(*comparison.placed, *finer), bounded=bounded)
 
@@ -106,10 +110,18 @@ def _grown(product: Mask) -> Mask:
 
 
 def _pixel_channels(
-    picture: Callable[[], Pixels] | None, pairs: Sequence[tuple[Reference, Pairing]], view: View
+    picture: Callable[[], Pixels] | None,
+    pairs: Sequence[tuple[Reference, Pairing]],
+    view: View,
+    *,
+    coverage: float,
 ) -> list[Channel]:
     """Roots, because what is usual varies with its size from product to product; logarithms where
-    it varies in proportion: print of stiff and of soft products."""
+    it varies in proportion: print of stiff and of soft products.
+
+    `coverage`: share of the product that is shown; a part says too little of where the rest lies to
+    ask for bends.
+    """
     matched = lay_upon(picture(), view, pairs) if picture is not None else None
     if matched is None:
         return []
@@ -117,7 +129,7 @@ def _pixel_channels(
     if (details := compare_details(matched)) is not None:
         excess = np.sqrt(details.excess)
         found.append(Channel("detail", excess, top_mean(excess), details.share))
-    if (bends := compare_bends(matched)) is not None:
+    if coverage >= _WHOLE and (bends := compare_bends(matched)) is not None:
         moved = np.log(bends.moved + _STILL_PX).astype(np.float32)
         found.append(Channel("bend", moved, math.log(bends.score + _STILL_PX), bends.share))
     return found

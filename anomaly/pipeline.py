@@ -72,7 +72,8 @@ _USUALLY_CLIPPED, _BRIGHT_ANYWHERE = 0.2, 0.02
 class Query:
     """A picture to be examined. `embedding`: of the picture as given, where there is one already.
 
-    pixels: gives the (H, W, 3) uint8 RGB picture; asked only when it must be embedded.
+    pixels: gives the (H, W, 3) uint8 RGB picture; asked only when it must be embedded, or laid
+    upon aligned references.
     keypoints: gives its local features; asked only when it must be aligned.
     clipped: gives the pixels that are clipped (`clipped_pixels`); None: there are none.
     small: gives the picture at the size of `embedding`, where that is at hand.

@@ -137,7 +137,9 @@ def regions(
         evidence = _evidence(comparison, nulls, heat.shape)
         for number in range(1, int(labels.max()) + 1):
             cells = labels == number
-            lost = None if emptied is None else partial(emptied, cells, amiss=marked)
+            # Asked where content is gone: evidence that reaches beyond widens regions.
+            core = cells & (evidence.gone > _CLEAR)
+            lost = None if emptied is None else partial(emptied, core, amiss=marked)
             kind = _kind(cells, comparison, evidence, lost)
             box, area = _place(cells, view)
             found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))

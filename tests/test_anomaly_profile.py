@@ -32,7 +32,7 @@ from gallery.records import Record, pack, unpack
 EMBEDDER = fake_embedder(size_px=96)
 SIZE = (180, 240)
 POSES = ((0, 1.0, 0, 0), (8, 1.0, 12, -8), (-35, 0.95, -10, 6), (100, 1.05, 0, 5))
-PLACED = {"product", "surroundings", "missing", "outline", "detail"}
+PLACED = {"product", "surroundings", "missing", "outline", "detail", "bend"}
 ANYWHERE = {"anywhere", "absent"}
 
 
@@ -146,7 +146,8 @@ def test_what_registers_counts_only_where_the_patches_bear_it_out() -> None:
     plain = reference_of(np.full((*SIZE, 3), 210, np.uint8), "plain")
     other = replace(one, reference_id="b", patches=plain.patches)
     assert register(one.keypoints, other.keypoints).ok
-    step = ProfileStep(EMBEDDER, lambda name: b"not asked for")
+    original = cv2.imencode(".png", posed(*POSES[0])[:, :, ::-1])[1].tobytes()
+    step = ProfileStep(EMBEDDER, lambda name: original)
     for pair, wanted in (([one, other], 0), ([one, replace(one, reference_id="b")], 1)):
         blank = read_profile(step(pair)).left_out[1]  # held against the printed one
         assert (blank.registered, blank.compared) == (wanted, 1)
