@@ -193,21 +193,23 @@ def _rest(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> tuple[Ma
     there = _flat(warped(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), down @ motion, small[::-1]))
     here = _flat(cv2.resize(grey, small, interpolation=cv2.INTER_AREA))
     mask = cv2.resize(on, small, interpolation=cv2.INTER_NEAREST)
-    nothing = np.eye(3), _correlation(here, there, mask > 0)
     try:
         likeness, found = cv2.findTransformECC(
             here, there, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _STEPS, mask, 5
         )
     except cv2.error:  # it doesn't converge, or there is nothing to correlate
-        return nothing
+        return np.eye(3), _correlation(here, there, mask > 0)
     rest = inverse(down) @ np.vstack([found, [0, 0, 1]]) @ down
     tall, wide = grey.shape
     corners = np.array([[0, wide, 0, wide], [0, 0, tall, tall], [1, 1, 1, 1]])
     moved = np.abs((rest @ corners - corners)[:2]).max()
-    return (inverse(rest), likeness) if moved <= _MOST_MOVED * max(tall, wide) else nothing
+    if moved > _MOST_MOVED * max(tall, wide):
+        return np.eye(3), _correlation(here, there, mask > 0)
+    return inverse(rest), likeness
 
 
 def _correlation(here: Floats, there: Floats, on: Mask) -> float:
+    """As ECC measures it, where they lie; -1 where nothing is known or there is nothing to see."""
     if not on.any():
         return -1.0
     ours, theirs = here[on] - here[on].mean(), there[on] - there[on].mean()

@@ -77,8 +77,8 @@ def test_without_a_close_up_the_thumbnail_serves() -> None:
 def test_what_registration_left_over_is_made_good(offset: tuple[float, float]) -> None:
     scene, mask = far_scene()
     off = np.array([[1.0, 0, offset[0]], [0, 1, offset[1]], [0, 0, 1]])
-    (one,) = laid(scene, stored(scene, mask), off).laid
     found = laid(scene, stored(scene, mask), off)
+    (one,) = found.laid
     inner = cv2.erode(one.known, np.ones((9, 9), np.uint8)) > 0
     gaps = np.abs(found.query.astype(int) - one.picture.astype(int))[inner]
     assert np.quantile(gaps, 0.95) < 20
