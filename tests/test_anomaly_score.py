@@ -370,7 +370,7 @@ def test_what_was_not_measured_is_no_region() -> None:
     assert one.bbox_px == pytest.approx((48.0, 24.0, 56.0, 40.0))
 
 
-def named_by(empty: bool, **marks: np.ndarray) -> str:
+def named_by(empty: bool, *, gone: int = 6, **marks: np.ndarray) -> str:
     comparison = comparison_of(**marks)
     asked = []
 
@@ -382,7 +382,7 @@ def named_by(empty: bool, **marks: np.ndarray) -> str:
         score(comparison.channels, NULLS), comparison, NULLS, view=view_of(), threshold=4.0,
         reference_id="r0", emptied=emptied,
     )  # fmt: skip
-    assert asked == ([(6, 6)] if "missing" in marks else [])
+    assert asked == ([(gone, 6)] if "missing" in marks else [])
     return one.kind
 
 
@@ -390,6 +390,9 @@ def test_where_pictures_tell_they_say_whether_what_is_gone_is_missing() -> None:
     mark = cells(ROWS, COLUMNS)
     assert named_by(True, product=mark, anywhere=mark, missing=mark) == "missing"
     assert named_by(False, missing=mark) == "changed"  # known content, but its place isn't empty
+    # They are asked where content is gone, not where other evidence reaches beyond.
+    part = cells(ROWS, slice(6, 7))
+    assert named_by(True, gone=2, product=mark, missing=part) == "missing"
 
 
 def test_nothing_is_missing_where_nothing_is_gone() -> None:
