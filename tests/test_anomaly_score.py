@@ -390,8 +390,7 @@ def test_where_pictures_tell_they_say_whether_what_is_gone_is_missing() -> None:
     mark = cells(ROWS, COLUMNS)
     assert named_by(True, product=mark, anywhere=mark, missing=mark) == "missing"
     assert named_by(False, missing=mark) == "changed"  # known content, but its place isn't empty
-    # They are asked where content is gone, not where other evidence reaches beyond.
-    part = cells(ROWS, slice(6, 7))
+    part = cells(ROWS, slice(6, 7))  # other evidence reaches beyond what is gone: it isn't asked of
     assert named_by(True, gone=2, product=mark, missing=part) == "missing"
 
 
