@@ -20,9 +20,10 @@ from embeddings.keypoints import Keypoints, detect_keypoints
 from embeddings.on_product import TRUSTED, on_product
 from embeddings.patches import Floats
 from embeddings.registration import Matrix, register, transform
+from embeddings.threads import each
 from gallery.describe import Reference
 
-ALIGN_VERSION = 3
+ALIGN_VERSION = 4
 
 
 def features(pixels: Pixels, foreground: Foreground, *, mask: Mask | None = None) -> Keypoints:
@@ -41,9 +42,8 @@ def align(
 ) -> Alignment:
     """Register every reference with the query; `foreground` is the query's."""
     own = on_product(query, foreground)
-    pairings = tuple(
-        _pair(reference, query, own, foreground.confidence >= TRUSTED) for reference in references
-    )
+    trusted = foreground.confidence >= TRUSTED
+    pairings = tuple(each(lambda reference: _pair(reference, query, own, trusted), references))
     counts = [p.registration.inliers if p.ok else 0 for p in pairings]
     best = int(np.argmax(counts)) if any(counts) else None
     return Alignment(pairings, best)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from anomaly.matched import Laid, Matched
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
+from embeddings.threads import each
 
 _MOST = 2  # references that are asked: the likest ones, as flow takes its time
 _RIM = 0.06  # of the product's size (root of its area): nearer to its outline nothing is known
@@ -50,7 +51,7 @@ def compare_bends(matched: Matched) -> Bends | None:
     even = _even(cv2.cvtColor(matched.query, cv2.COLOR_RGB2GRAY))
     shown = matched.shown()
     likest = sorted(matched.laid, key=lambda laid: -laid.likeness)[:_MOST]
-    found = [one for laid in likest if (one := _moved(even, laid, shown)) is not None]
+    found = [one for one in each(lambda laid: _moved(even, laid, shown), likest) if one is not None]
     if not found:
         return None
     best = min(found, key=lambda one: one.score)
@@ -82,7 +83,7 @@ def _moved(even: Pixels, laid: Laid, shown: Pixels) -> _Moved | None:
     if edges.sum() < _LEAST_EDGES:
         return None
     theirs = _even(grey)
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(theirs, even, None)
+    flow = _flow().calc(theirs, even, None)
     unlike = _unlike(theirs, even, flow)
     rows, columns = np.nonzero(edges)
     normals = np.stack([across[edges], down[edges]], axis=1) / steep[edges][:, None]
@@ -92,12 +93,21 @@ def _moved(even: Pixels, laid: Laid, shown: Pixels) -> _Moved | None:
     rest = along - _affine(places, normals, along, weights)
     drawn = np.zeros((*grey.shape, 3), np.float32)
     drawn[edges] = np.column_stack([weights, normals * (rest * weights)[:, None]])
-    spread = cv2.GaussianBlur(drawn, (0, 0), max(1.0, _AROUND * size))
+    spread = _coarse(drawn, max(1.0, _AROUND * size), 2)
     moved = cv2.magnitude(spread[..., 1], spread[..., 2]) / (spread[..., 0] + _SLIGHT)
     values = moved[inner]
     count = max(1, round(_TOP * values.size))
     score = float(np.partition(values, values.size - count)[-count:].mean())
     return _Moved(moved, inner, score)
+
+
+def _flow() -> cv2.DISOpticalFlow:
+    """Half the time of OpenCV's preset "medium", and as good here."""
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow.setPatchStride(4)
+    flow.setGradientDescentIterations(12)
+    flow.setVariationalRefinementIterations(2)
+    return flow
 
 
 def _unlike(theirs: Pixels, ours: Pixels, flow: Floats) -> Floats:
@@ -110,18 +120,18 @@ def _unlike(theirs: Pixels, ours: Pixels, flow: Floats) -> Floats:
 def _even(grey: Pixels) -> Pixels:
     """(h, w) uint8 without slow light, its contrast the same everywhere."""
     values = grey.astype(np.float32)
-    flat = values - _coarse(values, _FLAT)
-    contrast = cv2.sqrt(_coarse(flat * flat, _EVEN) + np.float32(_NOISE))
+    flat = values - _coarse(values, _FLAT, 3)
+    contrast = cv2.sqrt(_coarse(flat * flat, _EVEN, 3) + np.float32(_NOISE))
     return np.asarray(cv2.convertScaleAbs(cv2.max(128 + 40 * flat / contrast, 0)))
 
 
-def _coarse(values: Floats, sigma: float) -> Floats:
-    """Gaussian mean of (h, w), taken at a third of the size: it has no detail to lose."""
-    height, width = values.shape
-    small = cv2.resize(
-        values, (max(1, width // 3), max(1, height // 3)), interpolation=cv2.INTER_AREA
-    )
-    mean = cv2.GaussianBlur(small, (0, 0), sigma / 3)
+def _coarse(values: Floats, sigma: float, parts: int) -> Floats:
+    """Gaussian mean of (h, w) or (h, w, C), taken at one of so many `parts` of the size: it has no
+    detail to lose."""
+    height, width = values.shape[:2]
+    size = (max(1, width // parts), max(1, height // parts))
+    small = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    mean = cv2.GaussianBlur(small, (0, 0), sigma / parts)
     return np.asarray(cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR))
 
 

@@ -30,9 +30,10 @@ from embeddings.metric import Metric
 from embeddings.on_product import TRUSTED
 from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
+from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 9
+COMPARE_VERSION = 10
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
@@ -63,8 +64,8 @@ def compare(
     it hides is not gone.
     """
     query = view.patches.dense(metric)
-    dense = [reference.patches.dense(metric) for reference in references]
-    products = [_product_cells(reference) for reference in references]
+    dense = each(lambda reference: reference.patches.dense(metric), references)
+    products = each(_product_cells, references)
     found = [_everywhere(query, p, d, view) for p, d in zip(products, dense, strict=True)]
     unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
     absent = min(f.absent for f in found) if not view.glare else float("nan")
@@ -75,7 +76,8 @@ def compare(
         for reference, grid, product in zip(references, dense, products, strict=True)
         if reference.reference_id in pairings
     ]
-    placed = {one.reference.reference_id: _in_place(query, one, view) for one in usable}
+    compared = each(lambda one: _in_place(query, one, view), usable)
+    placed = {one.reference.reference_id: p for one, p in zip(usable, compared, strict=True)}
     refuted = tuple(
         one.reference.reference_id
         for one in usable

@@ -9,8 +9,10 @@ from neighbouring pixels, as there are few pictures.)
 
 Light is a gain common to all colours, smooth but for the edges of shadows: the running median of
 the ratio of both pictures follows such edges and passes over what is smaller than half its window.
-Or it is mirrored by the product, and adds to all colours alike: then the running median of the
-difference, in linear light, is what the veil adds. The better of both explanations counts.
+Or it is mirrored by the product, and adds to all colours alike: then what the veil adds is the
+running median of the difference, in linear light, or where that passes over a small veil, what
+rises and falls no steeper than light does; paper bared by a tear has edges. The better of both
+explanations counts.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import numpy as np
 from anomaly.matched import Laid, Matched, coarse_size
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
+from embeddings.threads import each
 
 _LEAST_PX = 400  # of product, and of what lies beside it, to ask whether both agree
 # Opponent planes (Y, R - Y, B - Y) in bytes; chroma, which light hardly moves, counts more.
@@ -36,9 +39,16 @@ _WINDOW = 21  # of the running median, in pixels of `coarse_size`
 _LOG_STEPS = 80.0  # of the gain's logarithm, per unit, so that it fits a byte
 _GAMMA = 2.2  # of a byte: light adds up in its power
 _LEAST_VEIL = 8.0  # of 255, linear: under it, none is looked for
+_STEEPEST = 0.2  # of a small veil's peak per pixel of `coarse_size`: more is no light
+_NEAR_PEAK = np.ones((13, 13), np.uint8)
+_NEXT = np.ones((3, 3), np.uint8)
+_CLIPPED = 240  # from which a colour may have been any brighter
 # An uncertain foreground's surroundings agree: 0.9-quantile of their excess, over the product's.
 _FIXED, _FIXED_SLACK = 2.0, 5.0
 _LINEAR = (255 * (np.arange(256) / 255) ** _GAMMA).astype(np.float32)
+_FINE = 128  # steps of linear light in 16 bits
+_BRIGHT = 255 * (np.arange(65536) / (255 * _FINE)) ** (1 / _GAMMA)
+_TO_BYTE = np.minimum(_BRIGHT, 255).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,8 @@ def compare_details(matched: Matched) -> Details | None:
 
     The least excess over the references counts. None where nothing can be compared.
     """
-    beyond = [_beyond(matched.query, laid) for laid in matched.laid]
+    coarse = _coarse(matched.query)
+    beyond = each(lambda laid: _beyond(matched.query, coarse, laid), matched.laid)
     least = np.minimum.reduce([one.excess for one in beyond])
     seen = np.logical_or.reduce([one.seen for one in beyond])
     excess = matched.by_cell(least, seen)
@@ -71,51 +82,76 @@ class _Beyond:
     seen: Mask
 
 
-def _beyond(query: Pixels, laid: Laid) -> _Beyond:
+def _beyond(query: Pixels, coarse: Pixels, laid: Laid) -> _Beyond:
+    """`coarse`: the query, shrunk as `_coarse` does."""
     there, on = laid.picture, laid.known
-    excess = _off_band(_in_light_of(query, there, on), there)
-    lifted = _unveiled(query, there, on)
-    if lifted is not None:
-        excess = cv2.min(excess, _off_band(lifted, there))
+    inside = _coarse(on * np.uint8(255)) > 127
+    excess = np.full(on.shape, 255, np.uint8)
+    if inside.any():
+        explained = _Light(coarse, _coarse(there), inside)
+        excess = _off_band(explained.as_gain(query), there)
+        if (lifted := explained.as_veil(query, there)) is not None:
+            excess = cv2.min(excess, _off_band(lifted, there))
     if not laid.trusted:
         on = _fixed(excess, on, laid.product)
     return _Beyond(np.where(on > 0, excess, np.uint8(255)), np.asarray(on > 0))
 
 
-def _in_light_of(query: Pixels, there: Pixels, on: Pixels) -> Pixels:
-    """The query's picture as the reference's light would show it."""
-    small = coarse_size(on.shape)
-    grey, other, mask = (
-        cv2.resize(one, small, interpolation=cv2.INTER_AREA).astype(np.float32)
-        for one in (
-            cv2.transform(query, _PLANES[:1]), cv2.transform(there, _PLANES[:1]), on * np.uint8(255)
-        )
-    )  # fmt: skip
-    brighter = _running_median(np.log((grey + _DARK) / (other + _DARK)), mask > 127)
-    gain = cv2.resize(np.exp(-brighter), on.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    lit = cv2.multiply(query, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
-    rest = cv2.merge([(gain - 1) * np.float32(_DARK)] * 3)
-    return np.asarray(cv2.add(lit, rest, dtype=cv2.CV_8U))
+def _coarse(picture: Pixels) -> Pixels:
+    return np.asarray(cv2.resize(picture, coarse_size(picture.shape), interpolation=cv2.INTER_AREA))
 
 
-def _unveiled(query: Pixels, there: Pixels, on: Pixels) -> Pixels | None:
-    """The query's picture without light that was added over more than half a window; None where
-    there is next to none."""
-    small = coarse_size(on.shape)
-    inside = cv2.resize(on * np.uint8(255), small, interpolation=cv2.INTER_AREA) > 127
-    if not inside.any():
-        return None
-    here, other = (
-        _LINEAR[cv2.resize(one, small, interpolation=cv2.INTER_AREA)].mean(axis=2)
-        for one in (query, there)
-    )
-    exposure = float(np.exp(-np.median(np.log((here + 2) / (other + 2))[inside])))
-    veil = _windowed(np.maximum(here * exposure - other, 0), inside)
-    if veil[inside].max() < _LEAST_VEIL:
-        return None
-    veil = cv2.resize(veil, on.shape[1::-1], interpolation=cv2.INTER_LINEAR)[:, :, None]
-    linear = np.maximum(_LINEAR[query] * np.float32(exposure) - veil, 0)
-    return np.asarray(np.minimum(255 * (linear / 255) ** (1 / _GAMMA), 255), np.uint8)
+@dataclass(frozen=True)
+class _Light:
+    """How the light of two pictures differs: both coarse (h, w, 3), and (h, w) where they may be
+    compared."""
+
+    here: Pixels
+    there: Pixels
+    inside: Mask
+
+    def as_gain(self, query: Pixels) -> Pixels:
+        """The query's picture as the reference's light would show it."""
+        grey, other = (_grey(one.astype(np.float32)) for one in (self.here, self.there))
+        brighter = _running_median(np.log((grey + _DARK) / (other + _DARK)), self.inside)
+        gain = _as_large(np.exp(-brighter), query)
+        lit = cv2.multiply(query, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
+        rest = cv2.merge([(gain - 1) * np.float32(_DARK)] * 3)
+        return np.asarray(cv2.add(lit, rest, dtype=cv2.CV_8U))
+
+    def as_veil(self, query: Pixels, there: Pixels) -> Pixels | None:
+        """The query's picture without light that was added to it; None where there is next to none.
+        Colours that are clipped are those of `there`, the reference, if light could hide them."""
+        here, other = (cv2.LUT(one, _LINEAR) for one in (self.here, self.there))
+        ours, theirs = _grey(here), _grey(other)
+        exposure = float(np.exp(-np.median(np.log((ours + 2) / (theirs + 2))[self.inside])))
+        veil = _windowed(np.maximum(ours * exposure - theirs, 0), self.inside)
+        veil = np.maximum(veil, self._small_veils(here * np.float32(exposure) - other))
+        if veil[self.inside].max() < _LEAST_VEIL:
+            return None
+        lit = np.minimum(_LINEAR * (exposure * _FINE), 65535).astype(np.uint16)
+        less = cv2.merge([(_as_large(veil, query) * _FINE).astype(np.uint16)] * 3)
+        lifted = _TO_BYTE[cv2.subtract(cv2.LUT(query, lit), less)]  # never below 0
+        return np.asarray(np.where(query >= _CLIPPED, np.maximum(lifted, there), lifted))
+
+    def _small_veils(self, added: Floats) -> Floats:
+        """(h, w) the most of (h, w, 3) `added` light that no colour lacks, and that is smooth."""
+        least = np.where(self.here >= _CLIPPED, np.float32(np.inf), added).min(axis=2)
+        least[~self.inside | np.isinf(least)] = 0
+        veil = cv2.medianBlur(np.clip(least, 0, 255).astype(np.uint8), 5).astype(np.float32)
+        steps = _STEEPEST * cv2.dilate(veil, _NEAR_PEAK) + 1
+        for _ in range(round(2 / _STEEPEST)):
+            veil = cv2.min(veil, cv2.erode(veil, _NEXT) + steps)
+        return np.asarray(cv2.GaussianBlur(veil, (0, 0), 1.0))
+
+
+def _grey(colours: Floats) -> Floats:
+    return np.asarray(cv2.transform(colours, _PLANES[:1]))
+
+
+def _as_large(values: Floats, picture: Pixels) -> Floats:
+    size = picture.shape[1::-1]
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
 
 
 def _running_median(values: Floats, inside: Mask) -> Floats:

@@ -21,9 +21,10 @@ from anomaly.looks import onto_look, scaled, warped, warped_mask
 from anomaly.results import Pairing, View
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
+from embeddings.threads import each
 from gallery.describe import Reference
 
-GLARE_VERSION = 3
+GLARE_VERSION = 4
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -69,7 +70,8 @@ def without_glare(
     """
     size = (round(_SCALE * look.shape[0]), round(_SCALE * look.shape[1]))
     small = cv2.resize(look, size[::-1], interpolation=cv2.INTER_AREA)
-    lit = [one for r, p in references if (one := _light_added(small, r, p, view)) is not None]
+    added = each(lambda pair: _light_added(small, *pair, view), references)
+    lit = [one for one in added if one is not None]
     if not lit:
         return view
     clipped = _least(small) >= _CLIPPED
@@ -135,7 +137,7 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
     inside = warped_mask(np.ones(reference.thumbnail.shape[:2], np.uint8), motion, size) > 0
     if not inside.any():
         return None
-    gain = np.median(there[inside].mean(axis=1) + 8) / np.median(small[inside].mean(axis=1) + 8)
+    gain = (_usual(there, inside) + 8) / (_usual(small, inside) + 8)
     brightest = cv2.dilate(there, _REACH)
     lit = cv2.convertScaleAbs(brightest, alpha=_UNEVEN)
     added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), lit)
@@ -149,6 +151,11 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
     else:
         product = inside
     return _Lit(veil, (_least(brightest) >= _WHITE) & inside, product)
+
+
+def _usual(picture: Pixels, inside: Mask) -> float:
+    """Median brightness, 0 to 255."""
+    return float(np.median(cv2.transform(picture, np.full((1, 3), 1 / 3))[inside]))
 
 
 def _least(picture: Pixels) -> Pixels:

@@ -20,6 +20,7 @@ from embeddings.images import Mask, Pixels
 from embeddings.on_product import TRUSTED
 from embeddings.patches import Floats
 from embeddings.registration import Matrix, inverse
+from embeddings.threads import each
 from gallery.describe import Reference
 
 _LEAST_CELLS = 6  # of the product in the view, under which it says nothing
@@ -98,7 +99,7 @@ def lay_upon(
     grey = cv2.cvtColor(query, cv2.COLOR_RGB2GRAY)
     # The grid may end beyond the picture: nothing is known there.
     inside = warped_mask(np.ones(picture.shape[:2], np.uint8), closer @ to_look(view), size)
-    laid = tuple(_laid(one, closer, grey, inside) for one in sources)
+    laid = tuple(each(lambda one: _laid(one, closer, grey, inside), sources))
     return Matched(query, laid, rows, columns, cell_px, view)
 
 

@@ -14,6 +14,7 @@ from anomaly.results import EvidenceKind
 from embeddings.embedder import Embedder
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
+from embeddings.threads import each
 from gallery.describe import Reference
 from gallery.identify import Identifier
 from gallery.originals import read_reference_picture
@@ -119,7 +120,7 @@ class Serving:
         rows = list(range(len(stored)))
         if vector is not None and len(stored) > MOST_COMPARED:
             rows = nearest_rows(vector, self.gallery.vectors(product_id))
-        return [shard.reference(product_id, stored[row]) for row in rows]
+        return each(lambda row: shard.reference(product_id, stored[row]), rows)
 
     def close(self) -> None:
         self.gallery.close()

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
+
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
 
 
 def limit_threads(count: int) -> None:
@@ -86,3 +92,20 @@ def limit_threads_here(count: int) -> None:
 def threads_here(wanted: int) -> int:
     """How many of `wanted` threads work should be spread over in this process."""
     return wanted if _most is None else min(wanted, _most)
+
+
+def each(work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> list[_Answer]:
+    """[work(item) for item in items], spread over as many threads as OpenCV may use now: pictures
+    of this size are too small for it to spread one of them well.
+
+    `work` must not call `each` itself: it would wait for threads that wait for it.
+    """
+    if min(len(items), cv2.getNumThreads()) < 2:
+        return [work(item) for item in items]
+    return list(_pool(os.getpid(), cv2.getNumThreads()).map(work, items))
+
+
+@cache
+def _pool(process: int, count: int) -> ThreadPoolExecutor:
+    """Threads don't outlive a fork: each process has its own."""
+    return ThreadPoolExecutor(count, thread_name_prefix="amiss-each")
