@@ -113,16 +113,34 @@ def test_a_shadow_with_a_sharp_edge_is_no_difference() -> None:
     assert np.nanquantile(plain, 0.98) < 25
 
 
-def veiled(image: np.ndarray) -> np.ndarray:
-    """Light added over a wide spot, in the power of a byte."""
+def veiled(image: np.ndarray, *, height: float = 70, sigma: float = 30) -> np.ndarray:
+    """Light added over a spot that is wide unless `sigma` says otherwise, in the power of a byte."""
     rows, columns = np.indices(SIZE)
-    light = 70 * np.exp(-((rows - 70) ** 2 + (columns - 96) ** 2) / (2 * 30.0**2))
+    light = height * np.exp(-((rows - 70) ** 2 + (columns - 96) ** 2) / (2 * sigma**2))
     linear = 255 * (image / 255) ** 2.2 + light[..., None]
     return np.clip(255 * (linear / 255) ** (1 / 2.2), 0, 255).astype(np.uint8)
 
 
 def test_light_that_is_added_is_no_difference() -> None:
     assert np.nanquantile(excess(veiled(picture()), reference_of(picture())), 0.98) < 30
+
+
+def test_light_that_is_added_over_a_small_spot_is_no_difference_and_white_paper_is() -> None:
+    ground = np.full((*SIZE, 3), (60, 110, 170), np.uint8)
+    torn = ground.copy()
+    cv2.circle(torn, (96, 70), 10, (170, 185, 215), -1, cv2.LINE_AA)
+    lit = veiled(ground, height=110, sigma=10)
+    assert np.abs(lit.astype(int) - ground).max() > 70  # as bright as the tear
+    reference = reference_of(ground)
+    assert excess(lit, reference).max() < 30
+    assert excess(torn, reference).max() > 60
+
+
+def test_a_colour_that_light_has_clipped_is_no_difference() -> None:
+    ground = np.full((*SIZE, 3), (225, 90, 160), np.uint8)
+    lit = veiled(ground, height=130, sigma=10)
+    assert lit[70, 96, 0] == 255
+    assert excess(lit, reference_of(ground)).max() < 30
 
 
 def test_a_spot_is_found_beneath_a_veil() -> None:
