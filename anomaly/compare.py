@@ -57,37 +57,30 @@ def compare(
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
 
-    `foreground` is the query's, in the picture as given, which `picture` gives. `product`,
-    `missing`, `surroundings`, `outline`, `detail` and `bend` need an aligned reference (`detail`
-    and `bend` also `picture`); `anywhere`, `around` (the same beside the product,
-    where a trusted foreground tells) and `absent` don't. `absent` is not measured under glare: what
-    it hides is not gone.
+    `foreground` is the query's, in the picture as given, which `picture` gives (`detail` and `bend`
+    ask for it). `absent` is not measured under glare: what that hides is not gone.
     """
     query = view.patches.dense(metric)
     dense = each(lambda reference: reference.patches.dense(metric), references)
     products = each(_product_cells, references)
     found = [_everywhere(query, p, d, view) for p, d in zip(products, dense, strict=True)]
     unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
-    absent = min(f.absent for f in found) if not view.glare else float("nan")
     own = _own_product(view, foreground)
+    absent = min(f.absent for f in found) if not view.glare else float("nan")
     anywhere = (*_by_content(unexplained, own), Channel("absent", None, absent, 1.0))
     usable = [
         _Aligned(reference, grid, product, pairings[reference.reference_id])
         for reference, grid, product in zip(references, dense, products, strict=True)
         if reference.reference_id in pairings
     ]
-    compared = each(lambda one: _in_place(query, one, view), usable)
-    placed = {one.reference.reference_id: p for one, p in zip(usable, compared, strict=True)}
-    refuted = tuple(
-        one.reference.reference_id
-        for one in usable
-        if _refuted(one.pairing, placed[one.reference.reference_id])
-    )
-    sound = [p for name, p in placed.items() if name not in refuted]
+    placed = each(lambda one: _in_place(query, one, view), usable)
+    both = list(zip(usable, placed, strict=True))
+    refuted = tuple(o.reference.reference_id for o, p in both if _refuted(o.pairing, p))
+    sound = [(o, p) for o, p in both if o.reference.reference_id not in refuted]
     if not sound:
         return Comparison((), anywhere, own, 0.0, refuted)
-    pairs = [(o.reference, o.pairing) for o in usable if o.reference.reference_id not in refuted]
-    comparison = _with_places(anywhere, unexplained, sound, view, refuted)
+    comparison = _with_places(anywhere, unexplained, [p for _, p in sound], view, refuted)
+    pairs = [(one.reference, one.pairing) for one, _ in sound]
     finer = [
         *_outline_channel(foreground, pairs, view),
         *_pixel_channels(picture, pairs, view, coverage=comparison.coverage),

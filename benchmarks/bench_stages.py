@@ -1,9 +1,9 @@
 """What an inspection costs, stage by stage, as multiples of one network pass on the same picture.
 
-    AMISS_DATA=... python -m benchmarks.bench_stages    # 2 minutes on 2 cores
+    AMISS_DATA=... python -m benchmarks.bench_stages    # 4 minutes on 2 cores
 
-4 references, 448 px. Passes (batch 1, the same picture, scaled and padded as for embedding) and
-inspections alternate in one process with the same threads; medians.
+448 px, 4 references and 16. Passes (batch 1, the same picture, scaled and padded as for embedding)
+and inspections alternate in one process with the same threads; medians.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ from embeddings.embedder import _pad
 from embeddings.images import fit_longest_side
 
 _ROUNDS, _PICTURES = 6, 5
-_CASES = ("cookies", "carton_top", "rendered carton", "rendered carton, turned")
+_CASES = (
+    ("cookies", 4), ("carton_top", 4), ("rendered carton", 4), ("rendered carton, turned", 4),
+    ("cookies", 16), ("carton_top", 16), ("rendered carton, turned", 16),
+)  # fmt: skip
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        figures = [measure(name, Path(folder) / str(i)) for i, name in enumerate(_CASES)]
+        figures = [
+            measure(name, count, Path(folder) / str(i)) for i, (name, count) in enumerate(_CASES)
+        ]
     save("stages", "AMISS_DATA=... python -m benchmarks.bench_stages", figures)
 
 
-def measure(name: str, folder: Path) -> dict[str, Any]:
-    """Stage medians in ms, and the whole of `inspect` over one pass."""
-    references, queries = _pictures(name, folder)
+def measure(name: str, count: int, folder: Path) -> dict[str, Any]:
+    """Stage medians in ms, and the whole of `inspect` over one pass, with `count` references."""
+    references, queries = _pictures(name, count, folder)
     build_gallery(references, folder / "gallery", product_id="one")
     passes, wholes = [], []
     stages: dict[str, list[float]] = {}
@@ -53,6 +58,7 @@ def measure(name: str, folder: Path) -> dict[str, Any]:
     whole = float(np.median(wholes[warm:]))
     return {
         "case": name,
+        "references": count,
         "working_px": list(fit_longest_side(read_image(queries[0]), 448).shape[:2]),
         "network_pass_ms": round(one, 1),
         "inspect_ms": round(whole, 1),
@@ -76,8 +82,8 @@ def _timed(call: Any) -> float:
     return float(call())
 
 
-def _pictures(name: str, folder: Path) -> tuple[Path, list[Path]]:
-    """A folder of 4 references and some queries."""
+def _pictures(name: str, count: int, folder: Path) -> tuple[Path, list[Path]]:
+    """A folder of `count` references, and some queries."""
     import shutil
 
     source = folder / "references"
@@ -85,22 +91,22 @@ def _pictures(name: str, folder: Path) -> tuple[Path, list[Path]]:
     if name in ("cookies", "carton_top"):
         pictures = sorted((data_folder() / name / "normal").glob("*.jpg"))
         random.Random(0).shuffle(pictures)
-        for path in pictures[:4]:
+        for path in pictures[:count]:
             shutil.copy(path, source)
-        return source, pictures[4 : 4 + _PICTURES]
+        return source, pictures[count : count + _PICTURES]
     import cv2
 
     rng, product = np.random.default_rng(0), make_products(seed=3)[0]
     most = 180.0 if name.endswith("turned") else 10.0
     made = []
-    for i in range(4 + _PICTURES):
-        shot = draw_shot(rng, max_angle_deg=10.0 if i < 4 else most)
-        if i >= 4 and name.endswith("turned"):
-            shot = type(shot)(**{**shot.__dict__, "angle_deg": 90.0 + 5 * i})
-        path = (source if i < 4 else folder) / f"{i}.jpg"
+    for i in range(count + _PICTURES):
+        shot = draw_shot(rng, max_angle_deg=10.0 if i < count else most)
+        if i >= count and name.endswith("turned"):
+            shot = type(shot)(**{**shot.__dict__, "angle_deg": 110.0 + 5 * (i - count)})
+        path = (source if i < count else folder) / f"{i}.jpg"
         cv2.imwrite(str(path), render(product, shot=shot, seed=i).image[:, :, ::-1])
         made.append(path)
-    return source, made[4:]
+    return source, made[count:]
 
 
 if __name__ == "__main__":
