@@ -86,12 +86,12 @@ def _beyond(query: Pixels, coarse: Pixels, laid: Laid) -> _Beyond:
     """`coarse`: the query, shrunk as `_coarse` does."""
     there, on = laid.picture, laid.known
     inside = _coarse(on * np.uint8(255)) > 127
-    excess = np.full(on.shape, 255, np.uint8)
-    if inside.any():
-        explained = _Light(coarse, _coarse(there), inside)
-        excess = _off_band(explained.as_gain(query), there)
-        if (lifted := explained.as_veil(query, there)) is not None:
-            excess = cv2.min(excess, _off_band(lifted, there))
+    if not inside.any():
+        return _Beyond(np.full(on.shape, 255, np.uint8), np.zeros(on.shape, np.bool_))
+    explained = _Light(coarse, _coarse(there), inside)
+    excess = _off_band(explained.as_gain(query), there)
+    if (lifted := explained.as_veil(query, there)) is not None:
+        excess = cv2.min(excess, _off_band(lifted, there))
     if not laid.trusted:
         on = _fixed(excess, on, laid.product)
     return _Beyond(np.where(on > 0, excess, np.uint8(255)), np.asarray(on > 0))

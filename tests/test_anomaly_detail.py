@@ -114,7 +114,7 @@ def test_a_shadow_with_a_sharp_edge_is_no_difference() -> None:
 
 
 def veiled(image: np.ndarray, *, height: float = 70, sigma: float = 30) -> np.ndarray:
-    """Light added over a spot that is wide unless `sigma` says otherwise, in the power of a byte."""
+    """Light added over a spot, wide unless `sigma` says otherwise, in the power of a byte."""
     rows, columns = np.indices(SIZE)
     light = height * np.exp(-((rows - 70) ** 2 + (columns - 96) ** 2) / (2 * sigma**2))
     linear = 255 * (image / 255) ** 2.2 + light[..., None]
