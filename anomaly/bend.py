@@ -47,10 +47,12 @@ class Bends:
 
 def compare_bends(matched: Matched) -> Bends | None:
     """How far print moved against the likest of the references laid upon the query; the least
-    counts, as with every direction. None where none of them has print of its own."""
+    counts, as with every direction. None where none of them has print of its own on a product that
+    is no guess: what lies beside it moves by itself."""
     even = _even(cv2.cvtColor(matched.query, cv2.COLOR_RGB2GRAY))
     shown = matched.shown()
-    likest = sorted(matched.laid, key=lambda laid: -laid.likeness)[:_MOST]
+    known = [laid for laid in matched.laid if laid.trusted]
+    likest = sorted(known, key=lambda laid: -laid.likeness)[:_MOST]
     found = [one for one in each(lambda laid: _moved(even, laid, shown), likest) if one is not None]
     if not found:
         return None
@@ -58,8 +60,8 @@ def compare_bends(matched: Matched) -> Bends | None:
     seen = np.logical_or.reduce([one.seen for one in found])
     least = np.minimum.reduce([np.where(one.seen, one.moved, np.inf) for one in found])
     cells = matched.by_cell(np.where(seen, least, 0).astype(np.float32), seen)
-    known = np.isfinite(cells)
-    return Bends(cells, best.score, float(known.mean())) if known.any() else None
+    asked = np.isfinite(cells)
+    return Bends(cells, best.score, float(asked.mean())) if asked.any() else None
 
 
 @dataclass(frozen=True)

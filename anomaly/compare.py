@@ -33,7 +33,7 @@ from embeddings.registration import inverse, transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 10
+COMPARE_VERSION = 11
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).

@@ -103,3 +103,13 @@ def test_the_reference_that_explains_most_counts() -> None:
     assert found is not None
     assert found.score < 0.2
     assert math.isfinite(found.share)
+
+
+def test_a_product_that_is_a_guess_is_not_asked_for_bends() -> None:
+    """A board in its fixture: what else lies in the picture moves by itself (`deeppcb`)."""
+    query, known = dented(picture(), 3.0), reference_of(picture())
+    guess = replace(known, foreground=replace(known.foreground, confidence=0.2))
+    for reference, asked in ((known, True), (guess, False)):
+        matched = lay_upon(query, view_of(query), [(reference, moved())])
+        assert matched is not None
+        assert (compare_bends(matched) is not None) == asked
