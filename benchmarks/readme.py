@@ -61,8 +61,8 @@ def _introduction(run: Summary) -> str:
     return (
         "AUROC over all queries of a set (`deeppcb`: boxes hit at half a false region per\n"
         f"picture), mean and standard deviation over {seeds} seeds, by number of references;\n"
-        f"median time of a query at the highest number. {peer}same weights, same pictures,\n"
-        f"{machine['cores']} cores of an {machine['processor']}, {date}.\n"
+        f"{peer}same weights, same pictures, {machine['cores']} cores of an\n"
+        f"{machine['processor']}, {date}.\n"
     )
 
 
@@ -71,12 +71,11 @@ def _table(run: Summary) -> str:
     for result in run["results"]:
         cells.setdefault((result["set"], result["scorer"]), {})[result["references"]] = result
     shots = sorted({result["references"] for result in run["results"]})
-    rows = [["set", "scorer", *(f"{n} reference{'s' if n > 1 else ''}" for n in shots), "ms"]]
+    rows = [["set", "scorer", *(f"{n} reference{'s' if n > 1 else ''}" for n in shots)]]
     order = sorted(cells, key=lambda key: (key[0], -_best(cells[key]), key[1]))
     for key in order:
         own = cells[key]
-        latency = own[max(own)]["latency_ms"]["median"]
-        rows.append([*key, *(_figure(own.get(n)) for n in shots), f"{latency:.0f}"])
+        rows.append([*key, *(_figure(own.get(n)) for n in shots)])
     return _markdown(rows)
 
 

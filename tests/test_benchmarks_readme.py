@@ -43,9 +43,9 @@ def test_the_best_scorer_stands_first_and_leads_are_counted() -> None:
     )  # fmt: skip
     text = readme.comparison({"comparison": run})
     lines = text.splitlines()
-    assert "| cookies | amiss | 0.850 ± 0.010 | 0.950 ± 0.010 | 120 |" in lines
-    assert lines.index("| cookies | rad | 0.800 ± 0.010 | 0.900 ± 0.010 | 120 |") > lines.index(
-        "| cookies | amiss | 0.850 ± 0.010 | 0.950 ± 0.010 | 120 |"
+    assert "| cookies | amiss | 0.850 ± 0.010 | 0.950 ± 0.010 |" in lines
+    assert lines.index("| cookies | rad | 0.800 ± 0.010 | 0.900 ± 0.010 |") > lines.index(
+        "| cookies | amiss | 0.850 ± 0.010 | 0.950 ± 0.010 |"
     )
     assert "against `rad`: clearly ahead in 1, clearly behind in 0 of\n  1 (" in text
 
