@@ -67,12 +67,12 @@ def detect_keypoints(
     With `mask` ((H, W) bool) only points on the product are returned. With `prefer`, a guess at the
     same, half of the places go to points on it first: a small product isn't outnumbered by its
     surroundings, and a wrong guess loses little. Where the product fills a small part of the
-    picture, that part is searched in its own resolution and the whole at 320 px; else the whole at
-    a longest side of 640 px at most. Without `scene`, only the product's part is searched, however
-    large. Coordinates refer to the picture as given.
+    picture, that part is searched in its own resolution and the whole at 320 px (not without
+    `scene`); else the whole at a longest side of 640 px at most. Coordinates refer to the picture
+    as given.
     """
     height, width = image.shape[:2]
-    box = None if prefer is None else _close_up(prefer, most=_CLOSE if scene else 1.0)
+    box = None if prefer is None else _close_up(prefer)
     if prefer is None or box is None:
         found = _detect(image, DETECTION_PX)
         order = _ranked(found, mask)
@@ -92,8 +92,8 @@ def detect_keypoints(
     return _joined(near.take(first), far.take(_ranked(far, mask)[: limit - len(first)]))
 
 
-def _close_up(guess: Mask, *, most: float) -> tuple[slice, slice] | None:
-    """The part of the picture around a product, or None if it takes more than `most` of it."""
+def _close_up(guess: Mask) -> tuple[slice, slice] | None:
+    """The part of the picture around a product, or None if a look at the whole is as good."""
     if not guess.any():
         return None
     spans = []
@@ -106,7 +106,7 @@ def _close_up(guess: Mask, *, most: float) -> tuple[slice, slice] | None:
         for (start, stop), side in zip(spans, guess.shape, strict=True)
     )
     longest = max(rows.stop - rows.start, columns.stop - columns.start)
-    return (rows, columns) if longest <= most * max(guess.shape) else None
+    return (rows, columns) if longest <= _CLOSE * max(guess.shape) else None
 
 
 def _detect(image: Pixels, longest_px: int) -> Keypoints:

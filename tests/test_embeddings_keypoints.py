@@ -194,19 +194,3 @@ def test_no_feature_of_a_small_product_is_there_twice() -> None:
     same = np.abs(on.angles_deg[:, None] - on.angles_deg) < 8
     size = np.abs(np.log(on.sizes_px[:, None] / on.sizes_px)) < 0.3
     np.testing.assert_array_equal(near & same & size, np.eye(len(on), dtype=bool))
-
-
-def test_without_the_scene_only_the_products_part_is_searched_however_large() -> None:
-    image = data.astronaut()
-    product = np.zeros(image.shape[:2], np.bool_)
-    product[100:500, 60:440] = True  # 400 of 512 px, and a margin of 60 around it
-    alone = detect_keypoints(image, prefer=product, scene=False)
-    beyond = image.copy()
-    beyond[:30] = 0
-    assert_same(alone, detect_keypoints(beyond, prefer=product, scene=False))
-    whole = detect_keypoints(image, prefer=product)
-    assert (whole.points_xy[:, 1] < 40).any()
-    assert (alone.points_xy[:, 1] >= 40).all()
-    own = product[tuple(np.rint(whole.points_xy).astype(int).T[::-1])]
-    near = np.linalg.norm(whole.points_xy[own][:, None] - alone.points_xy[None], axis=2).min(axis=1)
-    assert (near < 0.5).mean() > 0.9  # the product's own features are the same ones
