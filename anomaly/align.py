@@ -23,7 +23,7 @@ from embeddings.registration import Matrix, register, transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-ALIGN_VERSION = 4
+ALIGN_VERSION = 5
 
 
 def features(pixels: Pixels, foreground: Foreground, *, mask: Mask | None = None) -> Keypoints:
