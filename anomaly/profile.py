@@ -17,7 +17,7 @@ import numpy as np
 
 from anomaly.pipeline import SCORING, Query, examine
 from anomaly.results import Channel, EvidenceKind, Null
-from anomaly.score import Prior, combine, fit_null
+from anomaly.score import Prior, combine, fit_null, studentised
 from embeddings.embedder import Embedder, Embedding
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
@@ -100,9 +100,8 @@ class Profile:
         for row, entry in enumerate(self.left_out):
             nulls = self.nulls(priors, without=row)
             raw = entry.placed if kind == "placed" else entry.anywhere
-            found = [(v - nulls[n].centre) / nulls[n].spread for n, v in raw.items() if n in nulls]
-            if found:
-                scores.append(combine(found))
+            if found := studentised(raw, nulls):
+                scores.append(combine(found, nulls))
         return np.asarray(scores, np.float32)
 
 

@@ -279,10 +279,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Null:
-    """A channel's raw score on pristine pictures of a product."""
+    """A channel's raw score on pristine pictures of a product.
+
+    guessed  from other products alone: the product's own lie around a place that nobody knows
+    """
 
     centre: float
     spread: float
+    guessed: bool = False
 
 
 @dataclass(frozen=True)

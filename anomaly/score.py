@@ -2,19 +2,20 @@
 
 Every channel is studentised by what it gives on the product's own pristine pictures, so channels
 of different kinds, and products of different gloss, speak in one unit: spreads above pristine.
-Their scores add up like the sides of a box. No channel is known here by name, except where a region
-is named after what fired.
+The loudest lead (a 4-norm); where their nulls are guesses, all add up plainly. No channel is known
+here by name, except where a region is named after what fired.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.emptied import Emptied
 from anomaly.results import Channel, Comparison, Finding, Kind, Null, Scored, View
@@ -22,10 +23,12 @@ from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 4
+SCORE_VERSION = 5
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
-_NORM = 2
+_FAR = 3.0  # spreads from the median: one odd reference doesn't widen what the others say
+_NORMAL = 1.4826  # standard deviations of a normal in one median absolute deviation
+_NORM = 4
 _NEAR = 2.0  # cells: sigma of a cell's surroundings
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
@@ -48,11 +51,16 @@ def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
     """Centre and predictive spread of raw scores, drawn towards a prior as far as they are few.
 
     None when there is neither a value nor a prior. Conjugate estimates of mean and variance with
-    pseudo-counts (Gelman et al., Bayesian Data Analysis, section 3.3), without the shift term.
+    pseudo-counts (Gelman et al., Bayesian Data Analysis, section 3.3), without the shift term, of
+    values drawn in to where most lie (winsorised: Huber 1981, Robust Statistics, section 1.7).
     """
     found = np.asarray([v for v in values if math.isfinite(v)], np.float64)
     if found.size == 0:
-        return Null(prior.centre, math.hypot(prior.spread, prior.between)) if prior else None
+        if prior is None:
+            return None
+        return Null(prior.centre, math.hypot(prior.spread, prior.between), guessed=True)
+    if prior is not None:
+        found = _drawn_in(found, prior)
     mean, count = float(found.mean()), found.size
     squares = float(((found - mean) ** 2).sum())
     if prior is None:
@@ -64,32 +72,54 @@ def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
     return Null(centre, math.sqrt(variance * (1 + 1 / (count + _MEAN_WEIGHT))))
 
 
+def _drawn_in(values: NDArray[np.float64], prior: Prior) -> NDArray[np.float64]:
+    """Values no further from their median than `_FAR` spreads, shared between theirs and the
+    prior's as `fit_null` shares them."""
+    middle = float(np.median(values))
+    own = _NORMAL * float(np.median(np.abs(values - middle)))
+    weight = values.size / (values.size + _SPREAD_WEIGHT)
+    reach = _FAR * math.sqrt(weight * own**2 + (1 - weight) * prior.spread**2)
+    return np.clip(values, middle - reach, middle + reach)
+
+
 def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
     """Combine channels; one without a null or a measured value doesn't count.
 
     With no channel left, `score` is NaN and `heat` empty.
     """
-    scores: dict[str, float] = {}
-    maps = []
-    for channel in channels:
-        null = nulls.get(channel.name)
-        if null is None or not math.isfinite(channel.score):
-            continue
-        scores[channel.name] = (channel.score - null.centre) / null.spread
-        if channel.map is not None:
-            maps.append((channel.map - null.centre) / null.spread)
+    scores = studentised({channel.name: channel.score for channel in channels}, nulls)
     if not scores:
         return Scored(math.nan, np.zeros((0, 0), np.float32), {})
+    maps = [
+        (channel.map - nulls[channel.name].centre) / nulls[channel.name].spread
+        for channel in channels
+        if channel.name in scores and channel.map is not None
+    ]
     heat = _together(maps) if maps else np.zeros((0, 0), np.float32)
-    return Scored(combine(scores.values()), heat, scores)
+    return Scored(combine(scores, nulls), heat, scores)
 
 
-def combine(scores: Iterable[float]) -> float:
+def studentised(raw: Mapping[str, float], nulls: Mapping[str, Null]) -> dict[str, float]:
+    """Spreads above pristine by channel, of those that were measured and have a null."""
+    return {
+        name: (value - nulls[name].centre) / nulls[name].spread
+        for name, value in raw.items()
+        if name in nulls and math.isfinite(value)
+    }
+
+
+def combine(scores: Mapping[str, float], nulls: Mapping[str, Null]) -> float:
     """One score of several: the length of what lies above pristine, or the highest if nothing does.
 
     Channels that are each a little loud count for more than one of them; silence cancels nothing.
+    Guessed nulls are each off by a constant that is the product's: a length would weigh channels
+    by it, and only a plain sum ranks the product's pictures as if it were known. So guessed ones
+    count as one, by their sum in its own spreads.
     """
-    values = list(scores)
+    values = [value for name, value in scores.items() if not nulls[name].guessed]
+    guessed = [value for name, value in scores.items() if nulls[name].guessed]
+    if guessed:
+        values.append(sum(guessed) / math.sqrt(len(guessed)))
     loud = sum(max(0.0, value) ** _NORM for value in values) ** (1 / _NORM)
     return loud or max(values)
 

@@ -18,7 +18,7 @@ from anomaly.nulls import Nulls
 from anomaly.profile import STEP as PROFILE_STEP
 from anomaly.profile import Profile, read_profile
 from anomaly.results import EvidenceKind
-from anomaly.score import combine
+from anomaly.score import combine, studentised
 from anomaly.sharpness import STEP as SHARPNESS_STEP
 from anomaly.sharpness import read_sharpness
 from embeddings.patches import Floats
@@ -165,11 +165,11 @@ def rareness(profile: Profile, row: int, nulls: Nulls) -> Rareness | None:
     kind: EvidenceKind = "placed" if entry.placed else "anywhere"
     known = profile.nulls(nulls.priors, without=row)
     raw: Mapping[str, float] = entry.placed if kind == "placed" else entry.anywhere
-    scaled = [(v - known[n].centre) / known[n].spread for n, v in raw.items() if n in known]
+    scaled = studentised(raw, known)
     source = clean_source(nulls, kind)
     if not scaled or source is None:
         return None
-    value = combine(scaled)
+    value = combine(scaled, known)
     above = int((np.asarray(source.scores) >= value).sum())
     return Rareness(value, (1 + above) / (1 + len(source.scores)), source.source)
 

@@ -27,7 +27,7 @@ from anomaly.nulls import SHIPPED, comparable_fields, pooled_priors
 from anomaly.pipeline import SCORING, examine
 from anomaly.profile import Profile, nearest
 from anomaly.results import EvidenceKind
-from anomaly.score import Prior, combine
+from anomaly.score import Prior, combine, studentised
 from anomaly.studio import Product, make_products
 from benchmarks.machine import machine
 from benchmarks.rendered import as_query, as_references, shooter
@@ -97,7 +97,7 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
 
 def _score(channels: dict[str, float], profile: Profile, priors: dict[str, Prior]) -> float:
     nulls = profile.nulls(priors)
-    return combine((v - nulls[n].centre) / nulls[n].spread for n, v in channels.items())
+    return combine(studentised(channels, nulls), nulls)
 
 
 def _report(scores: dict[EvidenceKind, list[float]], priors: dict[str, Prior]) -> None:

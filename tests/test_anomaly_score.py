@@ -35,9 +35,25 @@ def test_a_single_value_or_equal_ones_have_a_spread_all_the_same() -> None:
 def test_with_a_prior_the_null_is_drawn_towards_it() -> None:
     # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 24; a new
     # picture differs by that and by the mean's own error, which is that of 4 values.
-    null = fit_null([1.0, 2.0, 6.0], Prior(centre=11.0, spread=0.5, between=3.0))
-    assert null.centre == pytest.approx((9 + 11) / 4)
-    assert null.spread == pytest.approx(math.sqrt((14 + 24 * 0.25) / 26 * (1 + 1 / 4)))
+    null = fit_null([1.0, 2.0, 3.0], Prior(centre=11.0, spread=0.5, between=3.0))
+    assert null.centre == pytest.approx((6 + 11) / 4)
+    assert null.spread == pytest.approx(math.sqrt((2 + 24 * 0.25) / 26 * (1 + 1 / 4)))
+
+
+def test_one_odd_value_neither_moves_the_null_nor_widens_it() -> None:
+    # It counts for a value three spreads out: the sixteen others' and the prior's, which agree.
+    rng, prior = np.random.default_rng(0), Prior(centre=5.0, spread=0.1, between=1.0)
+    usual = rng.normal(5.0, 0.1, 16).tolist()
+    alone, odd, edge = (fit_null([*usual, *more], prior) for more in ([], [9.0], [5.3]))
+    assert odd.centre == pytest.approx(edge.centre, abs=0.01)
+    assert odd.spread == pytest.approx(edge.spread, rel=0.1)
+    assert odd.spread < 1.2 * alone.spread
+
+
+def test_values_that_all_lie_wide_are_believed() -> None:
+    values = np.random.default_rng(0).normal(5.0, 2.0, 200)
+    null = fit_null(values.tolist(), Prior(centre=5.0, spread=0.5, between=1.0))
+    assert null.spread == pytest.approx(values.std(), rel=0.15)
 
 
 def test_the_more_values_the_less_the_prior_says() -> None:
@@ -49,8 +65,8 @@ def test_the_more_values_the_less_the_prior_says() -> None:
 
 
 def test_only_a_prior_knows_no_more_than_where_other_products_lie() -> None:
-    assert fit_null([], Prior(1.0, 3.0, 4.0)) == Null(1.0, pytest.approx(5.0))
-    assert fit_null([NAN], Prior(1.0, 3.0, 4.0)) == Null(1.0, pytest.approx(5.0))
+    assert fit_null([], Prior(1.0, 3.0, 4.0)) == Null(1.0, pytest.approx(5.0), guessed=True)
+    assert fit_null([NAN], Prior(1.0, 3.0, 4.0)) == Null(1.0, pytest.approx(5.0), guessed=True)
 
 
 def test_neither_value_nor_prior_is_no_null() -> None:
@@ -70,25 +86,51 @@ def channel(name: str, value: float, cells: list[list[float]] | None = None) -> 
     return Channel(name, found, value, 1.0)
 
 
+def length(*values: float) -> float:
+    return float(sum(value**4 for value in values) ** 0.25)
+
+
 def test_each_channel_counts_in_its_own_spreads_and_loud_ones_add_up() -> None:
     channels = [channel("product", 5.0), channel("missing", 30.0)]
     scored = score(channels, {"product": Null(1.0, 0.5), "missing": Null(20.0, 4.0)})
     assert scored.by_channel == {"product": pytest.approx(8.0), "missing": pytest.approx(2.5)}
-    assert scored.score == pytest.approx(math.hypot(8.0, 2.5))
+    assert scored.score == pytest.approx(length(8.0, 2.5))
     quiet = score(channels, {"product": Null(7.0, 0.5), "missing": Null(40.0, 4.0)})
     assert quiet.score == pytest.approx(-2.5)  # the highest, where nothing lies above pristine
 
 
+def test_guessed_channels_rank_pictures_whatever_the_constants_they_are_off_by() -> None:
+    raw = [
+        {"product": 1.0, "bend": 2.0},
+        {"product": 2.0, "bend": 0.5},
+        {"product": 0.0, "bend": 2.6},
+    ]
+    orders = set()
+    for off in (-4.0, 0.0, 7.0):
+        nulls = {"product": Null(off, 1.0, guessed=True), "bend": Null(0.0, 0.5, guessed=True)}
+        found = [score([channel(n, v) for n, v in r.items()], nulls).score for r in raw]
+        orders.add(tuple(np.argsort(found)))
+    assert orders == {(1, 0, 2)}
+
+
+def test_guessed_channels_count_as_one_beside_the_others() -> None:
+    nulls = {"product": UNIT, "bend": Null(0.0, 1.0, guessed=True),
+             "detail": Null(0.0, 1.0, guessed=True)}  # fmt: skip
+    found = score([channel("product", 3.0), channel("bend", 5.0), channel("detail", -1.0)], nulls)
+    assert found.score == pytest.approx(length(3.0, 4.0 / math.sqrt(2)))
+
+
+@pytest.mark.parametrize("guessed", [False, True])
 @pytest.mark.parametrize("name", ["product", "missing"])
-def test_more_in_any_channel_never_scores_less(name: str) -> None:
-    nulls = {"product": Null(1.0, 0.5), "missing": Null(20.0, 4.0)}
+def test_more_in_any_channel_never_scores_less(name: str, guessed: bool) -> None:
+    nulls = {"product": Null(1.0, 0.5, guessed), "missing": Null(20.0, 4.0, guessed)}
     last = -math.inf
     for value in np.linspace(-5, 60, 40):
         values = {"product": 3.0, "missing": 21.0, name: float(value)}
         found = score([channel(n, v) for n, v in values.items()], nulls).score
         assert found >= last
         last = found
-    assert last >= 10
+    assert last > 9.5
 
 
 def test_the_heat_adds_up_cell_by_cell() -> None:
@@ -100,7 +142,7 @@ def test_the_heat_adds_up_cell_by_cell() -> None:
     nulls = {"product": Null(1.0, 0.5), "missing": Null(2.0, 2.0), "absent": UNIT}
     scored = score(channels, nulls)
     # product: [2, -, -], [4, 0, 8]; missing: [3, 2, -], [0, -, 1]
-    expected = [[math.hypot(2, 3), 2, NAN], [4, 0, math.hypot(8, 1)]]
+    expected = [[length(2, 3), 2, NAN], [4, 0, length(8, 1)]]
     np.testing.assert_allclose(scored.heat, expected, atol=1e-6)
     assert scored.heat.dtype == np.float32
 
