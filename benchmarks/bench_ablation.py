@@ -59,10 +59,14 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "no bends": _off(compare, "compare_bends", lambda *_: None),
     "no close look": _off(matched, "_MOST_PX", 0),
     "pixels without refinement": _off(matched, "_rest", lambda *_: (np.eye(3), 0.0)),
-    "details without even light": _off(detail, "_in_light_of", lambda query, *_: query),
-    "details through no veil": _off(detail, "_unveiled", lambda *_: None),
+    "details without even light": _off(detail._Light, "as_gain", lambda _, query: query),
+    "details through no veil": _off(detail._Light, "as_veil", lambda *_: None),
+    "details through no small veil": _off(
+        detail._Light, "_small_veils", lambda _, added: np.zeros(added.shape[:2], np.float32)
+    ),
     "all spreads as they are": _off(profile, "_LOOSE", {}),
-    "4-norm of channels": _off(score, "_NORM", 4),
+    "2-norm of channels": _off(score, "_NORM", 2),
+    "odd values as they are": _off(score, "_drawn_in", lambda values, _: values),
     "no outline": _off(compare, "compare_outlines", lambda *_, **__: None),
     "no turned view": _off(pipeline, "wants_turning", lambda pairing: False),
     "no alignment": _off(pipeline, "_usable", lambda alignment, view: {}),
