@@ -9,9 +9,8 @@ here by name, except where a region is named after what fired.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import cv2
 import numpy as np
@@ -169,7 +168,7 @@ def regions(
             cells = labels == number
             # Asked where content is gone: evidence that reaches beyond widens regions.
             core = cells & (evidence.gone > _CLEAR)
-            lost = None if emptied is None else partial(emptied, core, amiss=marked)
+            lost = None if emptied is None else core.any() and emptied(core, amiss=marked)
             kind = _kind(cells, comparison, evidence, lost)
             box, area = _place(cells, view)
             found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))
@@ -210,17 +209,19 @@ def _evidence(
     return _Evidence(novel, maps.get("missing", nothing))
 
 
-def _kind(
-    cells: Mask, comparison: Comparison, evidence: _Evidence, lost: Callable[[], bool] | None
-) -> Kind:
+def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence, lost: bool | None) -> Kind:
     """spill: outside a product whose bounds are known; missing: content is gone and left its place
-    empty; added: new content over nothing that is missed; changed: all else."""
+    empty; added: new content over nothing that is missed; changed: all else.
+
+    `lost`: whether some of the cells lost what belongs there; None: the pictures weren't asked."""
     if comparison.bounded and float(comparison.product[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"
     novel, gone = _mean(evidence.novel[cells]), _mean(evidence.gone[cells])
-    if gone > _CLEAR and (novel < max(_CLEAR, _KNOWN * gone) if lost is None else lost()):
+    if lost is None:
+        lost = gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone)
+    if lost:
         return "missing"
     return "added" if novel > _CLEAR >= gone else "changed"
 

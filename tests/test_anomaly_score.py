@@ -434,6 +434,9 @@ def test_where_pictures_tell_they_say_whether_what_is_gone_is_missing() -> None:
     assert named_by(False, missing=mark) == "changed"  # known content, but its place isn't empty
     part = cells(ROWS, slice(6, 7))  # other evidence reaches beyond what is gone: it isn't asked of
     assert named_by(True, gone=2, product=mark, missing=part) == "missing"
+    # ... and may be most of the region, where nothing is gone.
+    ground = cells(ROWS, slice(6, 7), ground=-9.0)
+    assert named_by(True, gone=2, product=mark, anywhere=mark, missing=ground) == "missing"
 
 
 def test_nothing_is_missing_where_nothing_is_gone() -> None:
