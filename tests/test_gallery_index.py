@@ -130,6 +130,21 @@ def test_more_lists_than_vectors_and_repeated_keys_are_refused(tmp_path: Path) -
     assert not (tmp_path / "i").exists()
 
 
+@pytest.mark.parametrize("lists", [0, 8])
+def test_a_search_leaves_its_threads_number_as_it_was(tmp_path: Path, lists: int) -> None:
+    """torch may share FAISS's OpenMP: the network ran on one thread after the first search."""
+    keys, vectors = shop()
+    write_index(tmp_path / "i", keys, vectors, lists=lists)
+    index = Index(tmp_path / "i", sha256(tmp_path / "i"), probes=2 if lists else None)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        index.search(vectors[0], count=4)
+        assert faiss.omp_get_max_threads() == 3
+    finally:
+        faiss.omp_set_num_threads(before)
+
+
 def test_an_ivf_index_is_searched_from_threads_and_after_pickling(tmp_path: Path) -> None:
     keys, vectors = shop()
     index = ivf_at(tmp_path / "i", keys, vectors, lists=32, probes=3)
