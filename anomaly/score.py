@@ -9,8 +9,9 @@ here by name, except where a region is named after what fired.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -164,11 +165,9 @@ def regions(
         marked = filters.apply_hysteresis_threshold(heat, _LOW * peak, peak)
         labels = measure.label(marked, connectivity=2)
         evidence = _evidence(comparison, nulls, heat.shape)
+        lost = None if emptied is None else partial(emptied, amiss=marked)
         for number in range(1, int(labels.max()) + 1):
             cells = labels == number
-            # Asked where content is gone: evidence that reaches beyond widens regions.
-            core = cells & (evidence.gone > _CLEAR)
-            lost = None if emptied is None else core.any() and emptied(core, amiss=marked)
             kind = _kind(cells, comparison, evidence, lost)
             box, area = _place(cells, view)
             found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))
@@ -180,7 +179,8 @@ def regions(
 
 
 def _together(maps: Sequence[Floats]) -> Floats:
-    """`combine`, cell by cell; NaN only where none was measured."""
+    """The length of what lies above pristine, cell by cell, guessed or not: a sum would let quiet
+    channels hide a place. NaN only where none was measured."""
     stack = np.stack(maps)
     best = np.where(np.isfinite(stack), stack, -np.inf).max(axis=0)
     loud = (np.maximum(np.nan_to_num(stack, nan=0.0), 0.0) ** _NORM).sum(axis=0) ** (1 / _NORM)
@@ -209,19 +209,26 @@ def _evidence(
     return _Evidence(novel, maps.get("missing", nothing))
 
 
-def _kind(cells: Mask, comparison: Comparison, evidence: _Evidence, lost: bool | None) -> Kind:
+def _kind(
+    cells: Mask, comparison: Comparison, evidence: _Evidence, lost: Callable[[Mask], bool] | None
+) -> Kind:
     """spill: outside a product whose bounds are known; missing: content is gone and left its place
     empty; added: new content over nothing that is missed; changed: all else.
 
-    `lost`: whether some of the cells lost what belongs there; None: the pictures weren't asked."""
+    lost  whether cells lost what belongs there, from the pictures; asked where content is gone, as
+          evidence that reaches beyond widens regions
+    """
     if comparison.bounded and float(comparison.product[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"
     novel, gone = _mean(evidence.novel[cells]), _mean(evidence.gone[cells])
     if lost is None:
-        lost = gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone)
-    if lost:
+        missing = gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone)
+    else:
+        core = cells & (evidence.gone > _CLEAR)
+        missing = bool(core.any()) and lost(core)
+    if missing:
         return "missing"
     return "added" if novel > _CLEAR >= gone else "changed"
 

@@ -40,6 +40,14 @@ def test_with_a_prior_the_null_is_drawn_towards_it() -> None:
     assert null.spread == pytest.approx(math.sqrt((2 + 24 * 0.25) / 26 * (1 + 1 / 4)))
 
 
+def test_a_value_beyond_three_spreads_counts_as_three() -> None:
+    # Spread: that of three values by their median deviation of 1, and 24 times the prior's.
+    prior = Prior(centre=11.0, spread=0.5, between=3.0)
+    edge = 2.0 + 3.0 * math.sqrt((3 * 1.4826**2 + 24 * 0.25) / 27)
+    assert edge < 6.0
+    assert fit_null([1.0, 2.0, 6.0], prior) == fit_null([1.0, 2.0, edge], prior)
+
+
 def test_one_odd_value_neither_moves_the_null_nor_widens_it() -> None:
     # It counts for a value three spreads out: the sixteen others' and the prior's, which agree.
     rng, prior = np.random.default_rng(0), Prior(centre=5.0, spread=0.1, between=1.0)
@@ -130,7 +138,8 @@ def test_more_in_any_channel_never_scores_less(name: str, guessed: bool) -> None
         found = score([channel(n, v) for n, v in values.items()], nulls).score
         assert found >= last
         last = found
-    assert last > 9.5
+    # `missing` ends 10 spreads up, beside `product` at 4; `product` far beyond.
+    assert last >= (14 / math.sqrt(2) if guessed else 10)
 
 
 def test_the_heat_adds_up_cell_by_cell() -> None:
