@@ -24,6 +24,7 @@ from anomaly.detail import compare_details
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
 from anomaly.results import Channel, Comparison, Pairing, View
+from anomaly.rim import grown, placed_score, top_mean, within
 from embeddings.foreground import Foreground
 from embeddings.images import Mask, Pixels
 from embeddings.metric import Metric
@@ -33,7 +34,7 @@ from embeddings.registration import inverse, transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 11
+COMPARE_VERSION = 12
 _RADIUS = 1  # cells of the window in the aligned reference
 # Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
@@ -83,7 +84,7 @@ def compare(
     pairs = [(one.reference, one.pairing) for one, _ in sound]
     finer = [
         *_outline_channel(foreground, pairs, view),
-        *_pixel_channels(picture, pairs, view, coverage=comparison.coverage),
+        *_pixel_channels(picture, pairs, view, comparison),
     ]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     return replace(comparison, placed=(*comparison.placed, *finer), bounded=bounded)
@@ -91,7 +92,7 @@ def compare(
 
 def _by_content(unexplained: Floats, product: Mask) -> list[Channel]:
     """What no reference explains wherever it lies: on the product and its rim, and beside it."""
-    ring = _grown(product)
+    ring = grown(product)
     beside = np.where(ring, np.nan, unexplained)
     parts = {"anywhere": np.where(ring, unexplained, np.nan)}
     if np.isfinite(beside).any():
@@ -100,31 +101,24 @@ def _by_content(unexplained: Floats, product: Mask) -> list[Channel]:
     return [Channel(name, part, top_mean(part), share) for name, part in parts.items()]
 
 
-def _grown(product: Mask) -> Mask:
-    return np.asarray(cv2.dilate(product.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
-
-
 def _pixel_channels(
     picture: Callable[[], Pixels] | None,
     pairs: Sequence[tuple[Reference, Pairing]],
     view: View,
-    *,
-    coverage: float,
+    comparison: Comparison,
 ) -> list[Channel]:
     """Roots, because what is usual varies with its size from product to product; logarithms where
-    it varies in proportion: print of stiff and of soft products.
-
-    `coverage`: share of the product that is shown; a part says too little of where the rest lies to
-    ask for bends.
+    it varies in proportion: print of stiff and of soft products. A part of the product says too
+    little of where the rest lies to ask for bends.
     """
     matched = lay_upon(picture(), view, pairs) if picture is not None else None
     if matched is None:
         return []
     found = []
     if (details := compare_details(matched)) is not None:
-        excess = np.sqrt(details.excess)
-        found.append(Channel("detail", excess, top_mean(excess), details.share))
-    if coverage >= _WHOLE and (bends := compare_bends(matched)) is not None:
+        excess = np.where(within(comparison.product), np.sqrt(details.excess), np.nan)
+        found.append(Channel("detail", excess, placed_score(excess), details.share))
+    if comparison.coverage >= _WHOLE and (bends := compare_bends(matched)) is not None:
         moved = np.log(bends.moved + _STILL_PX).astype(np.float32)
         found.append(Channel("bend", moved, math.log(bends.score + _STILL_PX), bends.share))
     return found
@@ -141,18 +135,6 @@ def _outline_channel(
     cells = view.patches.cells_of(transform(view.matrix, outline.points_xy))
     drawn = draw_outline(outline, cells, view.patches.shape)
     return [Channel("outline", drawn, outline.score, outline.share)]
-
-
-def top_mean(values: Floats, *, share: float = 0.01) -> float:
-    """Mean of the highest `share` of the measured values, at least one; NaN if there is none.
-
-    Top 1 %: the aggregation of AnomalyDINO (arXiv 2405.14529) and others.
-    """
-    measured = values[np.isfinite(values)]
-    if measured.size == 0:
-        return float("nan")
-    count = max(1, round(share * measured.size))
-    return float(np.partition(measured, measured.size - count)[-count:].mean())
 
 
 @dataclass(frozen=True)
@@ -175,7 +157,7 @@ def _everywhere(query: Floats, product: Mask, grid: Floats, view: View) -> _Ever
 def _kept(product: Mask) -> Mask:
     """Cells of a reference that are searched: its product, what touches it, and of the rest, which
     repeats itself, every second row and column. A third of the time where the product is small."""
-    kept = _grown(product)
+    kept = grown(product)
     kept[::2, ::2] = True
     return kept
 
@@ -362,17 +344,18 @@ def _with_places(
 ) -> Comparison:
     near = _least(np.stack([p.forward for p in found]))
     product = np.any([p.lies for p in found], axis=0)
-    ring = _grown(product)
     # Where no aligned reference speaks, the global answer stands for both.
     both = unexplained + np.where(np.isfinite(near), near, unexplained)
-    inner = np.where(ring, both, np.nan)
+    core, ring = within(product), grown(product)
+    inner, rim = np.where(core, both, np.nan), np.where(ring & ~core, both, np.nan)
     outer = np.where(ring, np.nan, both)
-    gone = _least(np.stack([p.backward for p in found]))
+    gone = np.where(core, _least(np.stack([p.backward for p in found])), np.nan)
     coverage = max(p.coverage for p in found)
     placed = (
-        Channel("product", inner, top_mean(inner), coverage),
+        Channel("product", inner, placed_score(inner), coverage),
+        Channel("rim", rim, placed_score(rim), coverage),
         Channel("surroundings", outer, top_mean(outer), float(view.measured.mean())),
-        Channel("missing", gone, top_mean(gone), coverage),
+        Channel("missing", gone, placed_score(gone), coverage),
     )
     return Comparison(placed, anywhere, product, coverage, refuted)
 

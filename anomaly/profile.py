@@ -33,10 +33,14 @@ PROFILE_VERSION = 3
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
-# What lies beside the product changes from day to day beyond what a few pictures show, most where
-# no alignment tells where that begins: spreads count for so many times themselves. Print moves
-# least: where a product is stiff, spreads that soft ones share in say too much.
-_LOOSE = {"surroundings": 2.0, "absent": 2.0, "around": 4.0, "bend": 0.67}
+# A picture differs more from its references than they do from each other: spreads count for so many
+# times themselves. Most where no alignment tells what lies beside the product. Print moves least:
+# where a product is stiff, spreads that soft ones share in say too much. `product` and `missing`
+# ask nearly the same, and would count twice.
+_LOOSE = {
+    "product": 1.5, "missing": 1.5, "detail": 1.1, "bend": 0.67,
+    "surroundings": 1.5, "absent": 2.0, "around": 4.0,
+}  # fmt: skip
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 

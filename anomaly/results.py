@@ -234,8 +234,8 @@ class View:
 class Channel:
     """One kind of evidence. A new one (colour, a supervised head) needs no other stage changed.
 
-    name            product | surroundings | missing | outline | detail, with an aligned reference;
-                    anywhere | around | absent, without
+    name            product | rim | surroundings | missing | outline | detail | bend, with an
+                    aligned reference; anywhere | around | absent, without
     map             (H, W) float32 on the view's grid, NaN where not measured; None = no place
     score           raw: mean of the map's highest values; NaN when nothing was measured
     valid_fraction  share of what the channel speaks of that was measured

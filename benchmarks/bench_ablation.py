@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from anomaly import compare, detail, glare, matched, pipeline, profile, score
+from anomaly import compare, detail, glare, matched, pipeline, profile, rim, score
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
@@ -67,6 +67,8 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "all spreads as they are": _off(profile, "_LOOSE", {}),
     "2-norm of channels": _off(score, "_NORM", 2),
     "odd values as they are": _off(score, "_drawn_in", lambda values, _: values),
+    "rims like the rest": _off(compare, "within", lambda product: product),
+    "top 1 %": _off(rim, "_SHARE", 0.01),
     "no outline": _off(compare, "compare_outlines", lambda *_, **__: None),
     "no turned view": _off(pipeline, "wants_turning", lambda pairing: False),
     "no alignment": _off(pipeline, "_usable", lambda alignment, view: {}),

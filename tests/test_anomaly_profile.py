@@ -32,7 +32,7 @@ from gallery.records import Record, pack, unpack
 EMBEDDER = fake_embedder(size_px=96)
 SIZE = (180, 240)
 POSES = ((0, 1.0, 0, 0), (8, 1.0, 12, -8), (-35, 0.95, -10, 6), (100, 1.05, 0, 5))
-PLACED = {"product", "surroundings", "missing", "outline", "detail", "bend"}
+PLACED = {"product", "rim", "surroundings", "missing", "outline", "detail", "bend"}
 ANYWHERE = {"anywhere", "absent"}
 
 
@@ -129,7 +129,7 @@ def test_a_single_reference_is_assumed_to_have_a_form_and_says_nothing_else() ->
     assert profile.raw() == {}
     assert profile.nulls({}) == {}
     prior = Prior(1.0, 3.0, 4.0)
-    assert profile.nulls({"missing": prior})["missing"].spread == pytest.approx(5.0)
+    assert profile.nulls({"missing": prior})["missing"].spread == pytest.approx(1.5 * 5.0)
 
 
 def test_a_reference_of_another_product_is_not_registered_with() -> None:
@@ -232,9 +232,9 @@ def test_raw_scores_are_collected_by_channel_and_one_can_be_left_out() -> None:
 
 
 def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:
-    # By hand: the others' mean, their spread (5 % of the mean where there is only one).
-    first = max((1 - 2) / 0.1, (10 - 14) / 0.7)  # nothing above pristine: the highest
-    second = (((2 - 1) / 0.05) ** 4 + ((14 - 10) / 0.5) ** 4) ** 0.25
+    # By hand: the others' mean, 1.5 times their spread (5 % of the mean where there is only one).
+    first = max((1 - 2) / 0.15, (10 - 14) / 1.05)  # nothing above pristine: the highest
+    second = (((2 - 1) / 0.075) ** 4 + ((14 - 10) / 0.75) ** 4) ** 0.25
     found = PROFILE.null_scores({}, kind="placed")
     np.testing.assert_allclose(found, [first, second], rtol=1e-5)  # the third was never placed
     assert found.dtype == np.float32
@@ -245,13 +245,12 @@ def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:
     np.testing.assert_allclose(PROFILE.null_scores({}, kind="anywhere"), rest, rtol=1e-5)
 
 
-def test_spreads_beside_the_product_count_several_times_themselves() -> None:
-    priors = {
-        name: Prior(1.0, 0.6, 0.8) for name in ("product", "surroundings", "around", "absent")
-    }
+def test_spreads_count_most_where_pictures_differ_most_from_references() -> None:
+    names = ("product", "outline", "surroundings", "around", "absent")
+    priors = dict.fromkeys(names, Prior(1.0, 0.6, 0.8))
     spreads = {name: null.spread for name, null in Profile(()).nulls(priors).items()}
     assert spreads == pytest.approx(
-        {"product": 1.0, "surroundings": 2.0, "around": 4.0, "absent": 2.0}
+        {"product": 1.5, "outline": 1.0, "surroundings": 1.5, "around": 4.0, "absent": 2.0}
     )
 
 
@@ -259,7 +258,7 @@ def test_a_prior_speaks_for_channels_that_were_left_with_no_value() -> None:
     one = Profile((entry(1, 1, product=3.0),))
     assert one.null_scores({}, kind="placed").shape == (0,)
     prior = {"product": Prior(1.0, 0.6, 0.8)}
-    np.testing.assert_allclose(one.null_scores(prior, kind="placed"), [2.0], rtol=1e-6)
+    np.testing.assert_allclose(one.null_scores(prior, kind="placed"), [2 / 1.5], rtol=1e-6)
 
 
 def test_nulls_hold_every_channel_that_has_a_value_or_a_prior() -> None:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from anomaly.compare import top_mean
 from anomaly.pipeline import StageClock
+from anomaly.rim import top_mean
 from anomaly.scorers.errors import ScorerOption
 from anomaly.scorers.heat import over_picture
 from anomaly.scorers.matching import nearest_distances, rows_of, unit, upsampled

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compare import _overlap, top_mean
+from anomaly.compare import _overlap
 from anomaly.pipeline import StageClock
+from anomaly.rim import top_mean
 from anomaly.scorers.errors import ScorerOption
 from anomaly.scorers.heat import over_picture
 from anomaly.scorers.matching import unit, upsampled
