@@ -80,14 +80,15 @@ def compare(
     sound = [(o, p) for o, p in both if o.reference.reference_id not in refuted]
     if not sound:
         return Comparison((), anywhere, own, 0.0, refuted)
-    comparison = _with_places(anywhere, unexplained, [p for _, p in sound], view, refuted)
     pairs = [(one.reference, one.pairing) for one, _ in sound]
+    bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
+    found_there = [p for _, p in sound]
+    comparison = _with_places(anywhere, unexplained, found_there, view, refuted, bounded=bounded)
     finer = [
         *_outline_channel(foreground, pairs, view),
         *_pixel_channels(picture, pairs, view, comparison),
     ]
-    bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
-    return replace(comparison, placed=(*comparison.placed, *finer), bounded=bounded)
+    return replace(comparison, placed=(*comparison.placed, *finer))
 
 
 def _by_content(unexplained: Floats, product: Mask) -> list[Channel]:
@@ -116,7 +117,9 @@ def _pixel_channels(
         return []
     found = []
     if (details := compare_details(matched)) is not None:
-        excess = np.where(within(comparison.product), np.sqrt(details.excess), np.nan)
+        excess = np.sqrt(details.excess)
+        if comparison.bounded:
+            excess = np.where(within(comparison.product), excess, np.float32(np.nan))
         found.append(Channel("detail", excess, placed_score(excess), details.share))
     if comparison.coverage >= _WHOLE and (bends := compare_bends(matched)) is not None:
         moved = np.log(bends.moved + _STILL_PX).astype(np.float32)
@@ -341,12 +344,16 @@ def _with_places(
     found: Sequence[_Placed],
     view: View,
     refuted: tuple[str, ...],
+    *,
+    bounded: bool,
 ) -> Comparison:
+    """A product whose bounds are a guess has no rim, and details are asked for beyond them."""
     near = _least(np.stack([p.forward for p in found]))
     product = np.any([p.lies for p in found], axis=0)
     # Where no aligned reference speaks, the global answer stands for both.
     both = unexplained + np.where(np.isfinite(near), near, unexplained)
-    core, ring = within(product), grown(product)
+    ring = grown(product)
+    core = within(product) if bounded else ring
     inner, rim = np.where(core, both, np.nan), np.where(ring & ~core, both, np.nan)
     outer = np.where(ring, np.nan, both)
     gone = np.where(core, _least(np.stack([p.backward for p in found])), np.nan)
@@ -357,7 +364,7 @@ def _with_places(
         Channel("surroundings", outer, top_mean(outer), float(view.measured.mean())),
         Channel("missing", gone, placed_score(gone), coverage),
     )
-    return Comparison(placed, anywhere, product, coverage, refuted)
+    return Comparison(placed, anywhere, product, coverage, refuted, bounded)
 
 
 def _least(stack: Floats) -> Floats:

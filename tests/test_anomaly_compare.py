@@ -498,3 +498,15 @@ def test_a_metric_counts_distances_in_its_own_space() -> None:
     scaled = maps_of(compare(*arguments, foreground=ground, metric=metric))
     assert set(plain) == set(scaled)
     np.testing.assert_allclose(scaled["anywhere"], 2 * plain["anywhere"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_product_whose_bounds_are_a_guess_has_no_rim() -> None:
+    guess = replace(reference_of(picture()), foreground=Foreground(mask_at(), 0.4, "estimated"))
+    found = compared(picture(ground=2), [guess], IDENTITY)
+    maps, scores = maps_of(found), scores_of(found)
+    assert not found.bounded
+    assert np.isnan(scores["rim"])
+    assert np.isnan(maps["rim"]).all()
+    np.testing.assert_array_equal(np.isfinite(maps["missing"]), ON)
+    ring = cv2.dilate(ON.astype(np.uint8), np.ones((3, 3))) > 0
+    np.testing.assert_array_equal(np.isfinite(maps["product"]), ring)
