@@ -54,7 +54,7 @@ def main() -> None:
         part, parts = map(int, given.part.split("/"))
         export(home, seeds=given.seeds, part=part, parts=parts)
         return
-    files = sorted(home.glob("*.json"))
+    files = sorted(home.glob(f"*-{SCORING.digest[:12]}.json"))
     assert files, f"nothing exported in {home}: run export first"
     figures = table([row for file in files for row in json.loads(file.read_text("utf-8"))])
     if given.seeds == "reported":
