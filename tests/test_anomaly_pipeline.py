@@ -135,7 +135,7 @@ def named(image: np.ndarray, reference: Reference, *, pristine: np.ndarray) -> s
         examine(query_of(one), [reference], embedder=EMBEDDER) for one in (pristine, image)
     )
     nulls = {
-        channel.name: Null(channel.score, 0.15 * channel.score)
+        channel.name: Null(channel.score, 0.06 * channel.score)
         for channel in (*usual.comparison.placed, *usual.comparison.anywhere)
     }
     known = NullScores("product", np.linspace(0, 3, 200).astype(np.float32))
