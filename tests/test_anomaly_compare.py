@@ -236,6 +236,9 @@ def test_every_map_equals_a_search_by_hand(shifts, partly: bool) -> None:
     assert shares["product"] == shares["rim"] == shares["missing"] == found.coverage
 
 
+# Pictures whose defect is known
+
+
 def test_a_product_differs_from_itself_in_no_cell() -> None:
     image = picture()
     found = compared(image, [reference_of(image)], IDENTITY)

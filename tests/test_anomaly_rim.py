@@ -54,9 +54,6 @@ def test_top_mean_is_the_mean_of_the_highest_hundredth() -> None:
     assert math.isnan(top_mean(np.zeros(0, np.float32)))
 
 
-# Pictures whose defect is known
-
-
 def test_a_placed_map_scores_by_the_mean_of_its_highest_two_hundredth() -> None:
     values = np.random.default_rng(0).permutation(600).astype(np.float32)
     assert placed_score(values) == pytest.approx((599 + 598 + 597) / 3)
