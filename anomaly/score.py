@@ -33,6 +33,7 @@ _NEAR = 2.0  # cells: sigma of a cell's surroundings
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
+_LOST = 0.25  # of a region, in which content must be gone for it to be missing
 _KNOWN = 0.45  # of what is gone: what is less new than that is known content
 _MOST_FINDINGS = 20
 
@@ -215,8 +216,8 @@ def _kind(
     """spill: outside a product whose bounds are known; missing: content is gone and left its place
     empty; added: new content over nothing that is missed; changed: all else.
 
-    lost  whether cells lost what belongs there, from the pictures; asked where content is gone, as
-          evidence that reaches beyond widens regions
+    lost  whether cells lost what belongs there, from the pictures; asked where content is gone, if
+          that is enough of them, as evidence that reaches beyond widens regions
     """
     if comparison.bounded and float(comparison.product[cells].mean()) < 0.5:
         return "spill"
@@ -227,7 +228,7 @@ def _kind(
         missing = gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone)
     else:
         core = cells & (evidence.gone > _CLEAR)
-        missing = bool(core.any()) and lost(core)
+        missing = core.sum() >= _LOST * cells.sum() and lost(core)
     if missing:
         return "missing"
     return "added" if novel > _CLEAR >= gone else "changed"

@@ -113,8 +113,11 @@ def test_the_evidence_shows_what_it_was_compared_with() -> None:
     assert (apart.shown, apart.look) == (None, None)
 
 
+@pytest.mark.parametrize("spread", [0.06, 0.15])  # how much of the place passes as evidence
 @pytest.mark.parametrize("degrees", [4, 30])
-def test_what_is_missing_is_told_from_pictures_however_the_product_lies(degrees: int) -> None:
+def test_what_is_missing_is_told_from_pictures_however_the_product_lies(
+    degrees: int, spread: float
+) -> None:
     def turned(image: np.ndarray) -> np.ndarray:
         turn = cv2.getRotationMatrix2D((95.5, 71.5), degrees, 1.0)
         return cv2.warpAffine(image, turn, SIZE[::-1], borderMode=cv2.BORDER_REFLECT)
@@ -122,20 +125,29 @@ def test_what_is_missing_is_told_from_pictures_however_the_product_lies(degrees:
     empty, whole = picture(), picture()
     empty[48:96, 72:120] = whole[48:96, 72:120] = (90, 120, 90)
     whole[56:88:8, 80:112] = whole[57:89:8, 80:112] = (200, 30, 30)
-    assert named(turned(empty), reference_of(whole), pristine=turned(whole)) == "missing"
+    assert (
+        named(turned(empty), reference_of(whole), pristine=turned(whole), spread=spread)
+        == "missing"
+    )
     hurt = empty.copy()
     hurt[56:88, 80:112] = (220, 210, 190)
-    assert named(turned(hurt), reference_of(whole), pristine=turned(whole)) == "changed"
-    assert named(turned(whole), reference_of(empty), pristine=turned(empty)) != "missing"
+    assert (
+        named(turned(hurt), reference_of(whole), pristine=turned(whole), spread=spread) == "changed"
+    )
+    assert (
+        named(turned(whole), reference_of(empty), pristine=turned(empty), spread=spread)
+        != "missing"
+    )
 
 
-def named(image: np.ndarray, reference: Reference, *, pristine: np.ndarray) -> str:
-    """The kind of the clearest finding, on the scale of a pristine picture in the same place."""
+def named(image: np.ndarray, reference: Reference, *, pristine: np.ndarray, spread: float) -> str:
+    """The kind of the clearest finding, on the scale of a pristine picture in the same place, which
+    `spread` is a share of."""
     usual, found = (
         examine(query_of(one), [reference], embedder=EMBEDDER) for one in (pristine, image)
     )
     nulls = {
-        channel.name: Null(channel.score, 0.06 * channel.score)
+        channel.name: Null(channel.score, spread * channel.score)
         for channel in (*usual.comparison.placed, *usual.comparison.anywhere)
     }
     known = NullScores("product", np.linspace(0, 3, 200).astype(np.float32))
