@@ -7,7 +7,7 @@ each channel says of pristine pictures, and how far apart their vectors lie.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -88,13 +88,20 @@ class Profile:
                     found.setdefault(name, []).append(value)
         return found
 
-    def nulls(self, priors: Mapping[str, Prior], *, without: int | None = None) -> dict[str, Null]:
-        """What each channel says of pristine pictures."""
+    def nulls(
+        self,
+        priors: Mapping[str, Prior],
+        *,
+        without: int | None = None,
+        only: Collection[str] | None = None,
+    ) -> dict[str, Null]:
+        """What each channel, or each of `only`, says of pristine pictures."""
         raw = self.raw(without=without)
-        fitted = {n: fit_null(raw.get(n, []), priors.get(n)) for n in {*raw, *priors}}
+        wanted = sorted({*raw, *priors} if only is None else only)
+        fitted = {name: fit_null(raw.get(name, ()), priors.get(name)) for name in wanted}
         return {
             name: replace(null, spread=null.spread * _LOOSE.get(name, 1.0))
-            for name, null in sorted(fitted.items())
+            for name, null in fitted.items()
             if null is not None
         }
 
@@ -102,8 +109,8 @@ class Profile:
         """The references' own scores, each under nulls that it had no part in."""
         scores = []
         for row, entry in enumerate(self.left_out):
-            nulls = self.nulls(priors, without=row)
             raw = entry.placed if kind == "placed" else entry.anywhere
+            nulls = self.nulls(priors, without=row, only=raw)
             if found := studentised(raw, nulls):
                 scores.append(combine(found, nulls))
         return np.asarray(scores, np.float32)

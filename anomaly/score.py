@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import median
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from anomaly.emptied import Emptied
 from anomaly.results import Channel, Comparison, Finding, Kind, Null, Scored, View
@@ -55,15 +55,15 @@ def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
     pseudo-counts (Gelman et al., Bayesian Data Analysis, section 3.3), without the shift term, of
     values drawn in to where most lie (winsorised: Huber 1981, Robust Statistics, section 1.7).
     """
-    found = np.asarray([v for v in values if math.isfinite(v)], np.float64)
-    if found.size == 0:
+    found = [value for value in values if math.isfinite(value)]  # few: lists beat arrays
+    if not found:
         if prior is None:
             return None
         return Null(prior.centre, math.hypot(prior.spread, prior.between), guessed=True)
     if prior is not None:
         found = _drawn_in(found, prior)
-    mean, count = float(found.mean()), found.size
-    squares = float(((found - mean) ** 2).sum())
+    mean, count = math.fsum(found) / len(found), len(found)
+    squares = math.fsum((value - mean) ** 2 for value in found)
     if prior is None:
         spread = math.sqrt(squares / max(1, count - 1))
         return Null(mean, max(spread, _SMALLEST * abs(mean), 1e-6))
@@ -73,14 +73,14 @@ def fit_null(values: Sequence[float], prior: Prior | None) -> Null | None:
     return Null(centre, math.sqrt(variance * (1 + 1 / (count + _MEAN_WEIGHT))))
 
 
-def _drawn_in(values: NDArray[np.float64], prior: Prior) -> NDArray[np.float64]:
+def _drawn_in(values: Sequence[float], prior: Prior) -> list[float]:
     """Values no further from their median than `_FAR` spreads, shared between theirs and the
     prior's as `fit_null` shares them."""
-    middle = float(np.median(values))
-    own = _NORMAL * float(np.median(np.abs(values - middle)))
-    weight = values.size / (values.size + _SPREAD_WEIGHT)
+    middle = median(values)
+    own = _NORMAL * median(abs(value - middle) for value in values)
+    weight = len(values) / (len(values) + _SPREAD_WEIGHT)
     reach = _FAR * math.sqrt(weight * own**2 + (1 - weight) * prior.spread**2)
-    return np.clip(values, middle - reach, middle + reach)
+    return [min(max(value, middle - reach), middle + reach) for value in values]
 
 
 def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
