@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from anomaly.studio import DAMAGES
+from anomaly.studio import DAMAGES, LABEL_DAMAGES
 from benchmarks.datasets import RENDERED, Sample, Split, load, studio, studio_scenes
 from benchmarks.datasets.errors import BadRequest, UnknownSet
 from benchmarks.datasets.studio_scenes import photograph
@@ -38,6 +38,7 @@ def splits(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> l
 
     monkeypatch.setattr(studio_scenes, "render", refuse)
     monkeypatch.setattr(studio_scenes, "make_product", refuse)
+    monkeypatch.setattr(studio_scenes, "labelled_box", refuse)
     return load(request.param, "no/such/folder", shots=4, seed=0)
 
 
@@ -82,7 +83,7 @@ def test_the_headline_has_sixty_of_each_label_and_all_types() -> None:
     assert Counter(q.damaged for q in found) == {True: 60, False: 60}
     assert len({q.product_id for q in found}) == 12
     types = Counter(kind for q in found for kind in q.defect_types)
-    assert set(types) == set(DAMAGES)
+    assert set(types) == set(DAMAGES) - set(LABEL_DAMAGES)
     assert min(types.values()) >= 4
     assert levels(found) == {name: Counter({True: 30, False: 30}) for name in ("tray", "belt")}
     pristine = [scene_of(q) for q in found if not q.damaged]
@@ -102,6 +103,14 @@ def test_the_slices_have_what_issue_4_asks_for() -> None:
     assert set(levels(queries("studio/coverage"))) == {
         "seen face", "unseen face", "partial view", "second version",
     }  # fmt: skip
+
+
+def test_labels_are_whole_or_missing_or_come_off_in_part() -> None:
+    labels = queries("studio/labels")
+    assert Counter(q.defect_types for q in labels) == {
+        (): 72, ("missing_unit",): 24, ("peeled_label",): 24, ("torn_label",): 24,
+    }  # fmt: skip
+    assert levels(labels) == {name: Counter({True: 36, False: 36}) for name in ("tray", "belt")}
 
 
 def test_each_pose_has_the_same_products_and_damage() -> None:

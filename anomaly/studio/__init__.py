@@ -3,7 +3,14 @@
 The names below are the public ones.
 """
 
-from anomaly.studio.damage import DAMAGES, FACE_DAMAGES, OUTLINE_DAMAGES, Damage
+from anomaly.studio.boxes import labelled_box
+from anomaly.studio.damage import (
+    DAMAGES,
+    FACE_DAMAGES,
+    LABEL_DAMAGES,
+    OUTLINE_DAMAGES,
+    Damage,
+)
 from anomaly.studio.difficulty import LEVELS, Difficulty, level, tilt_for
 from anomaly.studio.face import Face, Product
 from anomaly.studio.nuisance import NUISANCES, Nuisance
@@ -18,6 +25,7 @@ __all__ = [
     "DAMAGES",
     "DOZEN",
     "FACE_DAMAGES",
+    "LABEL_DAMAGES",
     "LEVELS",
     "NUISANCES",
     "OUTLINE_DAMAGES",
@@ -33,6 +41,7 @@ __all__ = [
     "design_variant",
     "draw_shot",
     "face_to_frame",
+    "labelled_box",
     "level",
     "make_product",
     "make_products",

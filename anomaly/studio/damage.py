@@ -13,11 +13,14 @@ import numpy as np
 from anomaly.errors import ConfigError
 from anomaly.studio.cuts import crush, hole, scuff, tear
 from anomaly.studio.face import Colour, Face, Mask
+from anomaly.studio.labels import tear_label
 from anomaly.studio.liquids import dirt, stain
 from anomaly.studio.wound import Cut, Wound, share_at, spot_inside
 
 # On the print; through the outline; beside the product.
-FACE_DAMAGES = ("tear", "crush", "hole", "stain", "scuff", "missing_unit", "wrong_unit", "dirt")
+FACE_DAMAGES = ("tear", "crush", "hole", "stain", "scuff", "missing_unit", "wrong_unit", "dirt",
+                "peeled_label", "torn_label")  # fmt: skip
+LABEL_DAMAGES = ("peeled_label", "torn_label")  # the box shows; the label's white core does
 OUTLINE_DAMAGES = ("dent", "open_flap")
 DAMAGES = (*FACE_DAMAGES, *OUTLINE_DAMAGES, "spill")
 
@@ -58,6 +61,9 @@ def damage_face(rng: np.random.Generator, face: Face, *, damage: Damage) -> tupl
         return _missing_unit(rng, face)
     if damage.kind == "wrong_unit":
         return _wrong_unit(rng, face)
+    if damage.kind in LABEL_DAMAGES:
+        area = damage.share * float((face.alpha > 0.5).sum())
+        return tear_label(rng, face, area=area, split=damage.kind == "torn_label")
     cut, inset, reach = _CUTS[damage.kind]
     solid = face.alpha > 0.5
     area = damage.share * float(solid.sum())

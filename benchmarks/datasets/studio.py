@@ -5,6 +5,7 @@
     studio/missing-units   156 sets without a unit, 12 with a wrong one, 84 whole
     studio/spills          60 products beside a spill, 60 without one, shadows on both
     studio/pose            48 queries at each rotation and each perspective, references upright
+    studio/labels          12 plain boxes with one label: missing, peeled or torn in part, or whole
     studio/coverage        faces that no reference shows, partial views, two print versions
 
 All are of medium difficulty (`anomaly.studio.LEVELS`); references are easy and pristine. Every
@@ -28,12 +29,12 @@ import numpy as np
 from anomaly.studio import ART, BACKGROUNDS, DOZEN, LEVELS, Damage, Nuisance, Shot, tilt_for
 from benchmarks.datasets.errors import UnknownSet
 from benchmarks.datasets.sample import Sample, Split
-from benchmarks.datasets.studio_scenes import Item, Scene, sample_of
+from benchmarks.datasets.studio_scenes import LABELLED_BOX, Item, Scene, sample_of
 
 # The demo, tests and the shipped null draw from seeds below 2000.
 _FIRST_SEED = {
     None: 7000, "printed-art": 7100, "missing-units": 7200, "spills": 7300, "pose": 7400,
-    "coverage": 7500,
+    "coverage": 7500, "labels": 7600,
 }  # fmt: skip
 PARTS = tuple(part for part in _FIRST_SEED if part is not None)
 ROTATIONS = (0, 30, 60, 90, 120, 150, 180)
@@ -41,7 +42,8 @@ PERSPECTIVES = (0.0, 0.15, 0.3, 0.45)
 _NEAR = 1.2  # longest sides from which perspectives are taken
 # Shares of the face, by type of damage; others take the first.
 _AREAS = {"": (0.006, 0.04), "dent": (0.008, 0.04), "open_flap": (0.02, 0.09),
-          "spill": (0.006, 0.04), "dirt": (0.008, 0.04)}  # fmt: skip
+          "spill": (0.006, 0.04), "dirt": (0.008, 0.04), "peeled_label": (0.01, 0.1),
+          "torn_label": (0.01, 0.1)}  # fmt: skip
 _PRINT_DAMAGES = ("tear", "crush", "hole", "stain", "scuff", "dirt")
 
 
@@ -80,6 +82,8 @@ def _items(part: str | None, first: int) -> list[Item]:
     if part == "missing-units":
         words = ("razor-set", "battery-set")
         return [Item(first + n, word) for n in range(6) for word in words]
+    if part == "labels":
+        return [Item(first + n, LABELLED_BOX) for n in range(12)]
     return [Item(first, word) for word in DOZEN]
 
 
@@ -213,6 +217,13 @@ def _plan_pose(item: Item, place: int) -> list[Query]:
     ]
 
 
+def _plan_labels(item: Item, place: int) -> list[Query]:
+    name = _background(place)
+    kinds = ("",) * 6 + ("missing_unit",) * 2 + ("peeled_label",) * 2 + ("torn_label",) * 2
+    harmless = _harmless(item)
+    return [Query(kind, next(harmless), name) for kind in kinds]
+
+
 def _plan_coverage(item: Item, place: int) -> list[Query]:
     """References show fronts of two print versions; backs are shown by none."""
     kinds = [
@@ -238,4 +249,5 @@ _PLANS: dict[str | None, Plan] = {
     "spills": _plan_spills,
     "pose": _plan_pose,
     "coverage": _plan_coverage,
+    "labels": _plan_labels,
 }

@@ -15,6 +15,7 @@ from anomaly.studio import (
     Shot,
     art_carton,
     design_variant,
+    labelled_box,
     make_product,
     render,
 )
@@ -22,13 +23,15 @@ from benchmarks.datasets.sample import Sample
 from embeddings.images import Mask, Pixels
 
 SIZE = (480, 640)
+LABELLED_BOX = "labelled-box"
 _LEAST_SHARE = 0.002  # of the product's pixels: a damage that shows less is drawn anew
 _TRIES = 40
 
 
 @dataclass(frozen=True)
 class Item:
-    """A product by its seed: one of the studio's dozen, or a carton with printed `art`."""
+    """A product by its seed: one of the studio's dozen, a labelled box, or a carton with printed
+    `art`."""
 
     seed: int
     word: str
@@ -107,6 +110,8 @@ def _product(item: Item) -> Product:
     if item.art:
         rng = np.random.default_rng([item.seed, 5])
         return art_carton(rng, product_id=item.product_id, art=item.art)
+    if item.word == LABELLED_BOX:
+        return labelled_box(np.random.default_rng([item.seed, 6]), product_id=item.product_id)
     return make_product(item.word, seed=item.seed)
 
 
