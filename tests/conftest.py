@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from delta_shop import Shop
 from PIL import Image
 
 from embeddings import fake_embedder
@@ -20,6 +21,7 @@ from gallery import (
     Described,
     EmbeddingDescriber,
     Gallery,
+    SourceRow,
     build,
     create_catalog,
     open_catalog,
@@ -197,6 +199,39 @@ def counting() -> type[_Counting]:
 def snapshot() -> Callable[[Path], dict[str, Any]]:
     """(root) -> what every reference of the published build says."""
     return _snapshot
+
+
+@pytest.fixture
+def row(tmp_path: Path, make_png):
+    """(product_id, seed, **fields) -> a source row with a picture of that seed."""
+
+    def make(product_id: str, seed: int, **fields: Any) -> SourceRow:
+        path = tmp_path / "pictures" / f"{seed}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(make_png(seed))
+        return SourceRow(product_id, path, where=f"{product_id}:{seed}", **fields)
+
+    return make
+
+
+@pytest.fixture
+def make_shop(tmp_path: Path, catalog_at: Any, write_pictures: Any, make_png: Any) -> Any:
+    """(products) -> a published gallery of that many products with 3 references each."""
+
+    def make(products: int = 6) -> Shop:
+        source = write_pictures(tmp_path / "source", products=products, references=3)
+        shop = Shop(catalog_at(tmp_path / "gallery", source), make_png)
+        shop.rebuild()
+        return shop
+
+    return make
+
+
+@pytest.fixture
+def queries() -> np.ndarray[Any, Any]:
+    """(5, D) unit vectors of pictures, of which some are references."""
+    embedder = fake_embedder(size_px=64)
+    return np.stack([embedder.embed([_picture(s)])[0].vector for s in (0, 1, 2001, 9001, 9002)])
 
 
 SHOP = ("s0-carton-0", "s0-razor-set", "s0-wreck-carton")

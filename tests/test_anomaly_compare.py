@@ -1,240 +1,37 @@
-"""Distances against searches by hand, and defects whose place is known."""
+"""Defects whose place is known, alignments that are refuted, and what is said without a place."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from itertools import product
 
 import cv2
 import numpy as np
 import pytest
+from compared_product import (
+    IDENTITY,
+    LEFT,
+    ON,
+    SHAPE,
+    SIZE,
+    TOP,
+    compared,
+    maps_of,
+    mask_at,
+    pairing_of,
+    peak,
+    picture,
+    reference_of,
+    scores_of,
+    shift,
+    view_of,
+)
 
 import anomaly.compare as compare_module
-from anomaly.compare import _windows, compare
-from anomaly.results import Comparison, Pairing, View
-from anomaly.view import as_it_is
-from embeddings import fake_embedder, given_foreground
+from anomaly.compare import compare
+from embeddings import given_foreground
 from embeddings.foreground import Foreground
 from embeddings.metric import Metric
-from embeddings.registration import Registration
-from gallery import CatalogRow, Reference
-from gallery.describe import describe, from_record, to_record
-
-SIZE, SHAPE, STRIDE = (144, 192), (18, 24), 8
-EMBEDDER = fake_embedder(size_px=192)
-TOP, LEFT, HEIGHT, WIDTH = 32, 48, 80, 96  # of the product: rows 4 to 13, columns 6 to 17
-ON = np.zeros(SHAPE, np.bool_)
-ON[4:14, 6:18] = True
-IDENTITY = np.eye(3)
-
-
-def shift(x: float, y: float) -> np.ndarray:
-    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
-
-
-def picture(*, seed: int = 0, at: tuple[int, int] = (TOP, LEFT), ground: int = 1) -> np.ndarray:
-    """A product of coloured noise on a nearly plain ground."""
-    rng = np.random.default_rng(ground)
-    image = np.clip(60 + rng.normal(0, 3, (*SIZE, 3)), 0, 255).astype(np.uint8)
-    noise = np.random.default_rng(seed).normal(size=(HEIGHT // 8 + 2, WIDTH // 8 + 2, 3))
-    print_ = cv2.resize(noise.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
-    pixels = np.clip(150 + 45 * print_, 0, 255).astype(np.uint8)
-    top, left = at
-    seen = image[top : top + HEIGHT, left : left + WIDTH]
-    seen[:] = pixels[: seen.shape[0], : seen.shape[1]]
-    return image
-
-
-def mask_at(top: int = TOP, left: int = LEFT) -> np.ndarray:
-    mask = np.zeros(SIZE, np.bool_)
-    mask[top : top + HEIGHT, left : left + WIDTH] = True
-    return mask
-
-
-def reference_of(image: np.ndarray, name: str = "r0", *, mask=None) -> Reference:
-    described = describe(image, EMBEDDER, mask=mask_at() if mask is None else mask)
-    row = CatalogRow("p", 1, 0, name, None, None, None, None, None, name)
-    return from_record(to_record(row, described), described.vector)
-
-
-def pairing_of(name: str = "r0", matrix: np.ndarray = IDENTITY) -> Pairing:
-    none = np.zeros((0, 2), np.intp)
-    found = Registration(matrix, "similarity", 50, 40, 0.3, 1.0, none, None)
-    return Pairing(name, found, 0.0, 1.0, 1.0, (95.5, 71.5))
-
-
-def view_of(image: np.ndarray) -> View:
-    (embedding,) = EMBEDDER.embed([image])
-    return as_it_is(embedding)
-
-
-def compared(
-    query: np.ndarray | View, references: list[Reference], *matrices, foreground=None
-) -> Comparison:
-    view = query if isinstance(query, View) else view_of(query)
-    pairings = {
-        r.reference_id: pairing_of(r.reference_id, m)
-        for r, m in zip(references, matrices, strict=True)
-        if m is not None
-    }
-    ground = foreground or Foreground(np.ones(SIZE, np.bool_), 0.0, "estimated")
-    return compare(view, references, pairings, foreground=ground)
-
-
-def maps_of(comparison: Comparison) -> dict[str, np.ndarray]:
-    return {c.name: c.map for c in (*comparison.placed, *comparison.anywhere) if c.map is not None}
-
-
-def scores_of(comparison: Comparison) -> dict[str, float]:
-    return {c.name: c.score for c in (*comparison.placed, *comparison.anywhere)}
-
-
-def peak(values: np.ndarray) -> tuple[int, int]:
-    row, column = np.unravel_index(np.nanargmax(values), values.shape)
-    return int(row), int(column)
-
-
-# By hand
-
-
-def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, D), (M, D) -> (N, M), in float64 and one by one."""
-    return np.linalg.norm(a.astype(float)[:, None] - b.astype(float)[None], axis=2)
-
-
-def windows_by_hand(query, moved, on, measured, radius=1):
-    forward, backward = np.full(on.shape, np.nan), np.full(on.shape, np.nan)
-    cells = list(np.ndindex(on.shape))
-    for (r, c), (s, d) in product(cells, cells):
-        if max(abs(r - s), abs(c - d)) <= radius and measured[r, c] and on[s, d]:
-            gap = np.linalg.norm(query[r, c].astype(float) - moved[s, d])
-            forward[r, c] = np.fmin(forward[r, c], gap)
-            backward[s, d] = np.fmin(backward[s, d], gap)
-    return forward, backward
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("shape", [(9, 11), (1, 8), (2, 2)])
-def test_windows_equal_a_search_of_all_pairs(seed: int, shape) -> None:
-    rng = np.random.default_rng(seed)
-    query, moved = rng.normal(size=(2, *shape, 4)).astype(np.float32)
-    on, measured = rng.random((2, *shape)) < [[[0.3]], [[0.7]]]
-    found = _windows(query, moved, on, measured)
-    wanted = windows_by_hand(query, moved, on, measured)
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-3)  # NaN at the same places
-
-
-def searched(own: np.ndarray) -> np.ndarray:
-    """The product, cells that touch it, every second row and column of the rest."""
-    touched = {
-        (r + down, c + right)
-        for r, c in np.argwhere(own)
-        for down in (-1, 0, 1)
-        for right in (-1, 0, 1)
-    }
-    wanted = [(r, c) in touched or (r % 2 == 0 and c % 2 == 0) for r, c in np.ndindex(own.shape)]
-    return np.reshape(wanted, own.shape)
-
-
-def by_hand(view: View, references: list[Reference], shifts: list[tuple[int, int]]):
-    """All maps, for references that are shifted by whole cells (columns, rows)."""
-    query = view.patches.dense()
-    rows = query.reshape(-1, query.shape[2])
-    far, near, gone, absent = [], [], [], []
-    on_any = np.zeros(SHAPE, np.bool_)
-    for reference, (columns, down) in zip(references, shifts, strict=True):
-        grid = reference.patches.dense()
-        own = reference.foreground.mask.reshape(18, 8, 24, 8).mean((1, 3)) > 0.5
-        far.append(distances(rows, grid[searched(own)]).min(axis=1).reshape(SHAPE))
-        absent.append(top_by_hand(distances(grid[own], query[view.measured]).min(axis=1)))
-        moved, on = np.zeros_like(grid), np.zeros(SHAPE, np.bool_)
-        for r, c in np.ndindex(SHAPE):
-            s, d = r - down, c - columns
-            if 0 <= s < SHAPE[0] and 0 <= d < SHAPE[1]:
-                moved[r, c], on[r, c] = grid[s, d], own[s, d] and view.measured[r, c]
-        forward, backward = windows_by_hand(query, moved, on, view.measured)
-        near.append(np.where(on, forward, np.nan))
-        gone.append(backward)
-        on_any |= on
-    anywhere = np.where(view.measured, np.min(far, axis=0), np.nan)
-    local = np.fmin.reduce(near)
-    both = anywhere + np.where(np.isfinite(local), local, anywhere)
-    ring = np.zeros(SHAPE, np.bool_)
-    for r, c in np.argwhere(on_any):
-        ring[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2] = True
-    missing, some = np.full(SHAPE, np.nan), np.isfinite(gone).any(axis=0)
-    missing[some] = np.nanmin(np.stack(gone)[:, some], axis=0)
-    core = core_by_hand(on_any)
-    maps = {"anywhere": anywhere, "missing": np.where(core, missing, np.nan)}
-    maps["product"] = np.where(core, both, np.nan)
-    maps["rim"] = np.where(ring & ~core, both, np.nan)
-    maps["surroundings"] = np.where(ring, np.nan, both)
-    return maps, on_any, min(absent)
-
-
-def core_by_hand(product: np.ndarray, width: int = 1) -> np.ndarray:
-    """Cells all of whose neighbours in the picture are on the product."""
-    core = np.zeros(product.shape, np.bool_)
-    for r, c in np.argwhere(product):
-        rows, columns = (slice(max(0, n - width), n + width + 1) for n in (r, c))
-        core[r, c] = product[rows, columns].all()
-    return core
-
-
-def test_a_trusted_foreground_divides_content_into_the_product_s_and_what_lies_beside_it() -> None:
-    query = picture(ground=9)
-    query[60:76, 90:106] = (250, 20, 20)
-    view, reference = view_of(query), reference_of(picture())
-    trusted = compare(view, [reference], {}, foreground=given_foreground(mask_at()))
-    whole = compare(view, [reference], {}, foreground=Foreground(mask_at(), 0.4, "estimated"))
-    assert [c.name for c in whole.anywhere] == ["anywhere", "absent"]
-    assert [c.name for c in trusted.anywhere] == ["anywhere", "around", "absent"]
-    ring = cv2.dilate(ON.astype(np.uint8), np.ones((3, 3))) > 0
-    on, beside, everything = (c.map for c in (*trusted.anywhere[:2], whole.anywhere[0]))
-    np.testing.assert_array_equal(np.isfinite(on), ring)
-    np.testing.assert_array_equal(np.isfinite(beside), ~ring)
-    np.testing.assert_array_equal(np.fmax(on, beside), everything)
-
-
-def top_by_hand(values: np.ndarray, share: float = 0.01) -> float:
-    ordered = sorted(v for v in values.ravel() if math.isfinite(v))
-    return float(np.mean(ordered[-max(1, round(share * len(ordered))) :]))
-
-
-@pytest.mark.parametrize("shifts", [[(0, 0)], [(0, 0), (3, 1)], [(-2, 2), (3, 1), (0, -1)]])
-@pytest.mark.parametrize("partly", [False, True])
-def test_every_map_equals_a_search_by_hand(shifts, partly: bool) -> None:
-    """The product lies at another place in each reference; partly: a corner isn't measured."""
-    query = picture(ground=9)
-    query[60:76, 90:106] = (250, 20, 20)
-    references = []
-    for n, (x, y) in enumerate(shifts):
-        at = TOP - 8 * y, LEFT - 8 * x
-        image = picture(at=at, ground=20 + n)
-        image[at[0] + 8 * n : at[0] + 8 * n + 20, at[1] : at[1] + 30] = 60  # each lacks a part
-        references.append(reference_of(image, f"r{n}", mask=mask_at(*at)))
-    view = view_of(query)
-    if partly:
-        measured = np.ones(SHAPE, np.bool_)
-        measured[:7, :9] = False
-        view = replace(view, measured=measured)
-    found = compared(view, references, *[shift(8 * x, 8 * y) for x, y in shifts])
-    assert found.refuted == ()
-    wanted, on, absent = by_hand(view, references, shifts)
-    scores = scores_of(found)
-    for name, values in maps_of(found).items():
-        np.testing.assert_allclose(values, wanted[name], atol=3e-3, err_msg=name)
-        share = 0.005 if name in ("product", "rim", "missing") else 0.01
-        assert scores[name] == pytest.approx(top_by_hand(values, share), abs=1e-5)
-    np.testing.assert_array_equal(found.product, on)
-    assert scores["absent"] == pytest.approx(absent, abs=3e-3)
-    shown = view.measured.mean()
-    shares = {c.name: c.valid_fraction for c in (*found.placed, *found.anywhere)}
-    assert shares["anywhere"] == shares["surroundings"] == pytest.approx(shown)
-    assert shares["product"] == shares["rim"] == shares["missing"] == found.coverage
-
 
 # Pictures whose defect is known
 
@@ -513,3 +310,18 @@ def test_a_product_whose_bounds_are_a_guess_has_no_rim() -> None:
     np.testing.assert_array_equal(np.isfinite(maps["missing"]), ON)
     ring = cv2.dilate(ON.astype(np.uint8), np.ones((3, 3))) > 0
     np.testing.assert_array_equal(np.isfinite(maps["product"]), ring)
+
+
+def test_a_trusted_foreground_divides_content_into_the_product_s_and_what_lies_beside_it() -> None:
+    query = picture(ground=9)
+    query[60:76, 90:106] = (250, 20, 20)
+    view, reference = view_of(query), reference_of(picture())
+    trusted = compare(view, [reference], {}, foreground=given_foreground(mask_at()))
+    whole = compare(view, [reference], {}, foreground=Foreground(mask_at(), 0.4, "estimated"))
+    assert [c.name for c in whole.anywhere] == ["anywhere", "absent"]
+    assert [c.name for c in trusted.anywhere] == ["anywhere", "around", "absent"]
+    ring = cv2.dilate(ON.astype(np.uint8), np.ones((3, 3))) > 0
+    on, beside, everything = (c.map for c in (*trusted.anywhere[:2], whole.anywhere[0]))
+    np.testing.assert_array_equal(np.isfinite(on), ring)
+    np.testing.assert_array_equal(np.isfinite(beside), ~ring)
+    np.testing.assert_array_equal(np.fmax(on, beside), everything)
