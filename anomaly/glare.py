@@ -2,17 +2,18 @@
 
 A lamp's mirror image is clipped at its core, and fades into a veil of white light that reaches far
 beyond. Where references are aligned, both show as light that was added to every colour: what is
-clipped here and white nowhere in the references is a seed, as is a veil that rises as smoothly as
-only light does (paper bared by a tear is as white, but ends sharply), and all that is connected to
-a seed, clipped or veiled, is hidden from features. Pixels see through a veil (`detail`), so that
-only what is nearly white is hidden from those. Without alignment, only the clipped core and a halo
-can be told.
+clipped here and white nowhere in the references may be a seed, as may a veil that rises as smoothly
+as light does. It is one if there still is light around it, as lamps fade; paper bared by a tear is
+as white, and ends. All that is connected to a seed, clipped or veiled, is hidden from features.
+Pixels see through a veil (`detail`), so that only what is nearly white is hidden from those.
+Without alignment, only the clipped core and a halo can be told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,7 +25,8 @@ from embeddings.patches import Floats
 from embeddings.threads import each
 from gallery.describe import Reference
 
-GLARE_VERSION = 4
+GLARE_VERSION = 5
+_Picture = TypeVar("_Picture", Pixels, Floats)
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -40,6 +42,10 @@ _JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white prin
 _LEAST_SEEDS = 3
 _SMOOTH_PEAK, _SMOOTH_AREA = 25, 100  # grey levels, and pixels, from which a veil alone is a seed
 _SMOOTH_SLOPE = 0.2  # of its peak per pixel, half way up: what rises faster is no light
+# Around a seed: from where and up to where, grey levels of light, share of pixels that have it.
+_NEAR_SEED, _FAR_SEED = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (n, n)) for n in (5, 11))
+_FADED_CORE, _FADED_VEIL, _FADED_SHARE = 10.0, 5.0, 0.5
+_LEAST_AROUND = 10  # pixels, under which nothing is known
 _HIDDEN_SHARE = 0.1  # of a cell
 # Cells around what is hidden, which see it too: fewer where so much of the product were left out.
 _RIMS = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (5, 3, 1)]
@@ -77,8 +83,11 @@ def without_glare(
     clipped = _least(small) >= _CLIPPED
     veil = np.minimum.reduce([one.veil for one in lit])
     product = np.logical_or.reduce([one.product for one in lit])
-    seeds = clipped & (np.mean([one.white for one in lit], axis=0) < 0.5)
-    hidden = _connected((veil > _VEIL) | clipped, seeds | _smooth(np.where(product, veil, 0)))
+    white = np.mean([one.white for one in lit], axis=0) >= 0.5
+    around = _Around(np.stack([one.light for one in lit]), product & ~white & ~clipped)
+    cores = _cores(clipped & ~white, around)
+    tops = _tops(np.where(product, veil, 0), around)
+    hidden = _connected((veil > _VEIL) | clipped, cores | tops)
     cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
     without = _sparing(view, cells, _shares(product, view) > 0.5)
     if without is view:
@@ -98,7 +107,36 @@ def _sparing(view: View, cells: Mask, product: Mask) -> View:
     return view
 
 
-def _smooth(veil: Floats) -> Mask:
+@dataclass(frozen=True)
+class _Around:
+    """What is known of places around lit ones: (K, h, w) `light` that is added against each of K
+    references, and (h, w) where to `ask`."""
+
+    light: Floats
+    ask: Mask
+
+    def fades(self, part: Mask, *, above: float) -> bool:
+        """Whether light goes on around (h, w) `part`, as a lamp's does, or nothing is known."""
+        grown = part.astype(np.uint8)
+        near, far = (cv2.dilate(grown, kernel) > 0 for kernel in (_NEAR_SEED, _FAR_SEED))
+        ring = far & ~near & self.ask
+        if ring.sum() < _LEAST_AROUND:
+            return True
+        return bool((np.median(self.light[:, ring], axis=0) > above).mean() >= _FADED_SHARE)
+
+
+def _cores(clipped: Mask, around: _Around) -> Mask:
+    """(h, w) those of the clipped pixels that a lamp clipped."""
+    count, parts = cv2.connectedComponents(cv2.dilate(clipped.astype(np.uint8), _JOINT))
+    cores = np.zeros(clipped.shape, np.bool_)
+    for number in range(1, count):
+        own = clipped & (parts == number)
+        if own.sum() >= _LEAST_SEEDS and around.fades(own, above=_FADED_CORE):
+            cores |= own
+    return cores
+
+
+def _tops(veil: Floats, around: _Around) -> Mask:
     """(h, w) the tops of light that rises smoothly."""
     calm = cv2.GaussianBlur(veil, (0, 0), 1.0)
     count, parts, boxes, _ = cv2.connectedComponentsWithStats((calm > _VEIL).astype(np.uint8))
@@ -113,17 +151,19 @@ def _smooth(veil: Floats) -> Mask:
         flank = own & (height > 0.25 * peak) & (height < 0.75 * peak)
         if peak < _SMOOTH_PEAK or not flank.any():
             continue
-        if np.median(np.hypot(*np.gradient(height))[flank]) < _SMOOTH_SLOPE * peak:
+        steep = np.median(np.hypot(*np.gradient(height))[flank]) >= _SMOOTH_SLOPE * peak
+        if not steep and around.fades(parts == number, above=_FADED_VEIL):
             tops[where] |= own & (height > 0.9 * peak)
     return tops
 
 
 @dataclass(frozen=True)
 class _Lit:
-    """(h, w) of one aligned reference: light added to every colour, where it is white itself, and
-    where its product lies."""
+    """(h, w) of one aligned reference: light added to every colour, at least (`veil`) and most
+    likely (`light`), where it is white itself, and where its product lies."""
 
     veil: Floats
+    light: Floats
     white: Mask
     product: Mask
 
@@ -143,6 +183,8 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
     added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), lit)
     veil = cv2.blur(_least(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
+    calm, usual = (cv2.GaussianBlur(one, (0, 0), 1.0) for one in (small, there))
+    light = _least(cv2.addWeighted(calm, gain, usual, -1.0, 0.0, dtype=cv2.CV_32F))
     mask = reference.foreground.mask
     if reference.foreground.confidence >= _TRUSTED and mask.any():
         shown = reference.thumbnail.shape[1::-1]
@@ -150,7 +192,7 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
         product = (warped_mask(small_mask, motion, size) > 0) & inside
     else:
         product = inside
-    return _Lit(veil, (_least(brightest) >= _WHITE) & inside, product)
+    return _Lit(veil, light, (_least(brightest) >= _WHITE) & inside, product)
 
 
 def _usual(picture: Pixels, inside: Mask) -> float:
@@ -158,7 +200,7 @@ def _usual(picture: Pixels, inside: Mask) -> float:
     return float(np.median(cv2.transform(picture, np.full((1, 3), 1 / 3))[inside]))
 
 
-def _least(picture: Pixels) -> Pixels:
+def _least(picture: _Picture) -> _Picture:
     """(h, w) the darkest colour of each pixel."""
     red, green, blue = cv2.split(picture)
     return np.asarray(cv2.min(cv2.min(red, green), blue))

@@ -96,6 +96,23 @@ def test_white_without_a_clipped_core_is_damage_and_stays() -> None:
     assert seen(torn, picture()).measured.all()
 
 
+@pytest.mark.parametrize("blur", [0.5, 1.5])
+def test_overexposed_paper_is_damage_and_stays(blur: float) -> None:
+    """As white as a lamp's core, but around it nothing is lit."""
+    torn = picture()
+    torn[52:92, 80:124] = 255
+    torn[60:70, 80:90] = picture()[60:70, 80:90]  # ragged
+    assert seen(cv2.GaussianBlur(torn, (0, 0), blur), picture()).measured.all()
+
+
+def test_a_lamp_beside_overexposed_paper_is_hidden_and_the_paper_stays() -> None:
+    torn = picture()
+    torn[16:48, 16:56] = 255
+    view = seen(lamp(torn, 120, 100), picture())
+    assert not view.measured[12, 15]
+    assert view.measured[2:6, 2:7].all()
+
+
 def veil(image: np.ndarray, x: float, y: float) -> np.ndarray:
     """A lamp's image out of focus: light is added, and nothing comes near white."""
     rows, columns = np.indices(SIZE)
