@@ -27,8 +27,11 @@ def picture(*, glare: bool = False) -> np.ndarray:
     noise = np.random.default_rng(0).normal(size=(14, 18, 3)).astype(np.float32)
     smooth = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     image = np.clip(110 + 40 * smooth, 0, 230).astype(np.uint8)
-    if glare:
-        image[60:90, 80:110] = 255
+    if glare:  # clipped in its middle, fading around it
+        light = np.zeros(SIZE, np.float32)
+        light[60:90, 80:110] = 400
+        lit = image + cv2.GaussianBlur(light, (0, 0), 5)[..., None]
+        image = np.clip(lit, 0, 255).astype(np.uint8)
     return image
 
 
