@@ -41,6 +41,7 @@ _LOOSE = {
     "product": 1.5, "missing": 1.5, "detail": 1.1, "bend": 0.67,
     "surroundings": 1.5, "absent": 2.0, "around": 4.0,
 }  # fmt: skip
+_TAIL = {"bend": 0.35, "rim": 0.35}  # of these, pristine pictures reach four spreads and more
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 
@@ -100,7 +101,9 @@ class Profile:
         wanted = sorted({*raw, *priors} if only is None else only)
         fitted = {name: fit_null(raw.get(name, ()), priors.get(name)) for name in wanted}
         return {
-            name: replace(null, spread=null.spread * _LOOSE.get(name, 1.0))
+            name: replace(
+                null, spread=null.spread * _LOOSE.get(name, 1.0), tail=_TAIL.get(name, 1.0)
+            )
             for name, null in fitted.items()
             if null is not None
         }

@@ -282,11 +282,13 @@ class Null:
     """A channel's raw score on pristine pictures of a product.
 
     guessed  from other products alone: the product's own lie around a place that nobody knows
+    tail     what a spread beyond the knee counts for: less than 1 where pristine pictures reach far
     """
 
     centre: float
     spread: float
     guessed: bool = False
+    tail: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 Every channel is studentised by what it gives on the product's own pristine pictures, so channels
 of different kinds, and products of different gloss, speak in one unit: spreads above pristine.
+Where pristine pictures now and then reach far, what lies beyond a knee counts for less: such a
+channel alone would set the threshold for all others.
 The loudest lead (a 4-norm); where their nulls are guesses, all add up plainly. No channel is known
 here by name, except where a region is named after what fired.
 """
@@ -16,6 +18,7 @@ from statistics import median
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.emptied import Emptied
 from anomaly.results import Channel, Comparison, Finding, Kind, Null, Scored, View
@@ -23,12 +26,13 @@ from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 5
+SCORE_VERSION = 6
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
 _FAR = 3.0  # spreads from the median: one odd reference doesn't widen what the others say
 _NORMAL = 1.4826  # standard deviations of a normal in one median absolute deviation
 _NORM = 4
+_KNEE = 2.5  # spreads beyond which a heavy tail counts for less
 _NEAR = 2.0  # cells: sigma of a cell's surroundings
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
@@ -92,7 +96,7 @@ def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
     if not scores:
         return Scored(math.nan, np.zeros((0, 0), np.float32), {})
     maps = [
-        (channel.map - nulls[channel.name].centre) / nulls[channel.name].spread
+        np.asarray(_above(channel.map, nulls[channel.name]), np.float32)
         for channel in channels
         if channel.name in scores and channel.map is not None
     ]
@@ -103,10 +107,17 @@ def score(channels: Sequence[Channel], nulls: Mapping[str, Null]) -> Scored:
 def studentised(raw: Mapping[str, float], nulls: Mapping[str, Null]) -> dict[str, float]:
     """Spreads above pristine by channel, of those that were measured and have a null."""
     return {
-        name: (value - nulls[name].centre) / nulls[name].spread
+        name: float(_above(value, nulls[name]))
         for name, value in raw.items()
         if name in nulls and math.isfinite(value)
     }
+
+
+def _above(value: float | Floats, null: Null) -> NDArray[np.floating]:
+    """Spreads above pristine, of which those beyond the knee count by the channel's tail."""
+    spreads = np.asarray((value - null.centre) / null.spread)
+    beyond = np.maximum(spreads - _KNEE, 0)
+    return np.asarray(spreads - (1 - null.tail) * beyond)
 
 
 def combine(scores: Mapping[str, float], nulls: Mapping[str, Null]) -> float:

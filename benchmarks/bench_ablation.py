@@ -66,6 +66,7 @@ PARTS: Mapping[str, Callable[[], Any]] = {
         detail._Light, "_small_veils", lambda _, added: np.zeros(added.shape[:2], np.float32)
     ),
     "all spreads as they are": _off(profile, "_LOOSE", {}),
+    "all tails in full": _off(profile, "_TAIL", {}),
     "2-norm of channels": _off(score, "_NORM", 2),
     "odd values as they are": _off(score, "_drawn_in", lambda values, _: values),
     "rims like the rest": _off(compare, "within", lambda product: product),

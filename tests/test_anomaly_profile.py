@@ -254,6 +254,12 @@ def test_spreads_count_most_where_pictures_differ_most_from_references() -> None
     )
 
 
+def test_channels_whose_pristine_pictures_reach_far_have_a_heavy_tail() -> None:
+    priors = dict.fromkeys(("product", "bend", "rim"), Prior(1.0, 0.6, 0.8))
+    tails = {name: null.tail for name, null in Profile(()).nulls(priors).items()}
+    assert tails == {"product": 1.0, "bend": 0.35, "rim": 0.35}
+
+
 def test_a_prior_speaks_for_channels_that_were_left_with_no_value() -> None:
     one = Profile((entry(1, 1, product=3.0),))
     assert one.null_scores({}, kind="placed").shape == (0,)

@@ -140,6 +140,16 @@ def test_more_in_any_channel_never_scores_less(name: str, guessed: bool) -> None
     assert last >= (14 / math.sqrt(2) if guessed else 10)
 
 
+def test_what_lies_beyond_the_knee_counts_by_the_channel_s_tail() -> None:
+    heavy = {"bend": Null(1.0, 2.0, tail=0.35), "product": UNIT}
+    for raw, expected in ((-3.0, -2.0), (1.0, 0.0), (6.0, 2.5), (8.0, 2.85), (26.0, 6.0)):
+        scored = score([channel("bend", raw, [[raw, NAN]])], heavy)
+        assert scored.by_channel["bend"] == pytest.approx(expected)
+        np.testing.assert_allclose(scored.heat, [[expected, NAN]], rtol=1e-6)
+    beside = score([channel("bend", 26.0), channel("product", 10.0)], heavy)
+    assert beside.score == pytest.approx(length(6.0, 10.0))
+
+
 def test_the_heat_adds_up_cell_by_cell() -> None:
     channels = [
         channel("product", 5.0, [[2.0, NAN, NAN], [3.0, 1.0, 5.0]]),
