@@ -6,7 +6,7 @@ plain, but shows colours that nothing beside it has; a stain, a scuff, a crush o
 edges of its own. The features of `compare` don't tell: an empty hollow is as new to them as a hole.
 
 Limits chosen on 108 missing units and 280 other damages of rendered seeds 4000 to 4027, and once
-regions had changed on 24 and 184 of seeds 8000 to 8003, which they part; `benchmarks.bench_naming`
+regions had changed on 24 and 184 of seeds 8000 to 8003, and a demo's set, which they part; `benchmarks.bench_naming`
 says how they do on other seeds.
 """
 
@@ -19,7 +19,7 @@ from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
 
 _PLAINER = 0.5  # edges of a place over those of what belongs there, both over the rest's
-_AT_HOME = 0.71  # how far its colours are from those around it, over the same of what belongs there
+_AT_HOME = 0.75  # how far its colours are from those around it, over the same of what belongs there
 _NO_STRANGER = 26.0  # and how far they may be at all, in levels of the planes below
 _UNCHANGED = 0.8  # share of the pixels around a place that are taken for whole
 _NEAREST = 0.05  # share of the colours around a place that its own are held against
