@@ -6,8 +6,8 @@ plain, but shows colours that nothing beside it has; a stain, a scuff, a crush o
 edges of its own. The features of `compare` don't tell: an empty hollow is as new to them as a hole.
 
 Limits chosen on 108 missing units and 280 other damages of rendered seeds 4000 to 4027, and once
-regions had changed on 24 and 184 of seeds 8000 to 8003, and a demo's set, which they part; `benchmarks.bench_naming`
-says how they do on other seeds.
+regions had changed on 24 and 184 of seeds 8000 to 8003, and a set of the demo's, which they part;
+`benchmarks.bench_naming` says how they do on other seeds.
 """
 
 from __future__ import annotations
