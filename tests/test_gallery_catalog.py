@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from catalog_files import journal, keys
 
-from gallery import Catalog, SourceRow, create_catalog, open_catalog
+from gallery import SourceRow, create_catalog, open_catalog
 from gallery.errors import DamagedGallery, GalleryBusy, NotAGallery
 
 
@@ -20,14 +21,6 @@ from gallery.errors import DamagedGallery, GalleryBusy, NotAGallery
 def root(tmp_path: Path) -> Path:
     create_catalog(tmp_path / "gallery")
     return tmp_path / "gallery"
-
-
-def journal(root: Path) -> Path:
-    return root / "catalog" / "journal.jsonl"
-
-
-def keys(catalog: Catalog) -> list[tuple[str, int, int]]:
-    return [(r.product_id, r.product_no, r.slot) for r in catalog.rows()]
 
 
 # Importing

@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 
 import pytest
+from catalog_files import journal, keys
 
-from gallery import Catalog, create_catalog, open_catalog
+from gallery import create_catalog, open_catalog
 from gallery.errors import DamagedGallery, SourceError, StorageError
 
 
@@ -17,14 +18,6 @@ from gallery.errors import DamagedGallery, SourceError, StorageError
 def root(tmp_path: Path) -> Path:
     create_catalog(tmp_path / "gallery")
     return tmp_path / "gallery"
-
-
-def journal(root: Path) -> Path:
-    return root / "catalog" / "journal.jsonl"
-
-
-def keys(catalog: Catalog) -> list[tuple[str, int, int]]:
-    return [(r.product_id, r.product_no, r.slot) for r in catalog.rows()]
 
 
 # Withdrawing
