@@ -28,10 +28,11 @@ from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
 from embeddings.keypoints import Keypoints
 from embeddings.on_product import trusted_points
-from embeddings.patches import Floats
+from embeddings.patches import Floats, PatchGrid
 from embeddings.registration import MIN_INLIERS
+from embeddings.unlikeness import cells_of
 from gallery.describe import Reference
-from gallery.identify import Identification
+from gallery.identify import Identification, Look
 from gallery.reader import Gallery
 
 _USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
@@ -71,7 +72,7 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
     look = _embedded(look, serving, clock)
     look.keypoints()  # on its own clock
     with clock("identify"):
-        likely = _recognise(look, serving)
+        likely = _recognise(look, _as_given(look), serving)
     decision = _stranger(likely, serving)
     if decision is not None:
         return _result(request, serving, clock, decision)
@@ -85,8 +86,8 @@ def identify_picture(
     clock = StageClock()
     request = Request(pixels, "", None, mask, budget=0.0, picture=False)
     look = _embedded(_look(request, clock), serving, clock)
-    assert look.embedding is not None
-    return _identified(look, serving, look.embedding.vector, top=top)
+    seen = _as_given(look)
+    return serving.identifier.identify(seen, fingerprint=serving.fingerprint, top=top)
 
 
 def config_digest(
@@ -193,14 +194,27 @@ def _with_picture(
     return replace(result, picture=drawn, timings_ms=dict(clock.milliseconds))
 
 
-def _recognise(query: Query, serving: Serving, vector: Floats | None = None) -> list[Recognised]:
-    assert vector is not None or query.embedding is not None
+def _recognise(query: Query, look: Look, serving: Serving) -> list[Recognised]:
     return recognise(
         serving.identifier,
-        vector if vector is not None else query.embedding.vector,  # type: ignore[union-attr]
+        look,
         keypoints=query.keypoints(),
         foreground=query.foreground,
         fingerprint=serving.fingerprint,
+    )
+
+
+def _as_given(query: Query) -> Look:
+    """A query that was embedded, to identification."""
+    assert query.embedding is not None
+    return _seen(query, query.embedding.vector, query.embedding.patches, query.foreground.mask)
+
+
+def _seen(query: Query, vector: Floats, patches: PatchGrid, product: Mask) -> Look:
+    return Look(
+        vector,
+        lambda: trusted_points(query.keypoints(), query.foreground),
+        lambda: cells_of(patches, product),
     )
 
 
@@ -226,21 +240,21 @@ def _other_product(
     clock: StageClock,
 ) -> str | None:
     query.keypoints()  # on its own clock
-    vector = evidence.view.vector
-    if summary.status == "failed" and (evidence.view.turn_deg or evidence.view.zoom != 1):
+    view = evidence.view
+    look = _seen(query, view.vector, view.patches, evidence.comparison.product)
+    if summary.status == "failed" and (view.turn_deg or view.zoom != 1):
         # The view was turned to a reference that patches refuted: little of the product may show.
         query = query if query.embedding else _embedded(query, serving, clock)
-        assert query.embedding is not None
-        vector = query.embedding.vector
+        look = _as_given(query)
 
     def known() -> str | None:
-        found = _identified(query, serving, vector, top=1)
+        found = serving.identifier.identify(look, fingerprint=serving.fingerprint, top=1)
         return found.candidates[0].product_id if found.known else None
 
     with clock("recognise"):
-        likely = _recognise(query, serving, vector)
+        likely = _recognise(query, look, serving)
         name = better_product(likely, product_id=product_id, inliers=summary.inliers, known=known)
-        if name is not None and not _borne_out(name, query, vector, serving):
+        if name is not None and not _borne_out(name, query, look.vector, serving):
             return None
         return name
 
@@ -251,15 +265,6 @@ def _borne_out(product_id: str, query: Query, vector: Floats, serving: Serving) 
         return True
     references = serving.references(product_id, vector)
     return bool(examine(query, references, embedder=serving.embedder).comparison.placed)
-
-
-def _identified(query: Query, serving: Serving, vector: Floats, *, top: int) -> Identification:
-    return serving.identifier.identify(
-        vector,
-        lambda: trusted_points(query.keypoints(), query.foreground),
-        fingerprint=serving.fingerprint,
-        top=top,
-    )
 
 
 def _shows_something(query: Query, references: Sequence[Reference]) -> bool:

@@ -13,9 +13,8 @@ from anomaly.align import align
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.foreground import Foreground
 from embeddings.keypoints import Keypoints
-from embeddings.on_product import trusted_points
 from embeddings.patches import Floats
-from gallery.identify import Identifier, ProductCandidate
+from gallery.identify import Identifier, Look, ProductCandidate
 from gallery.reader import Gallery
 
 _CANDIDATES = 5
@@ -38,16 +37,18 @@ class Recognised:
 
 def recognise(
     identifier: Identifier,
-    vector: Floats,
+    look: Look,
     *,
     keypoints: Keypoints,
     foreground: Foreground,
     fingerprint: EmbeddingFingerprint,
 ) -> list[Recognised]:
-    """The products likeliest for a query, those that register first, most inliers first."""
-    own = trusted_points(keypoints, foreground)
-    ranked = identifier.rank(vector, own, fingerprint=fingerprint, top=_CANDIDATES)
-    likely = [_against(identifier.gallery, c, vector, keypoints, foreground) for c in ranked]
+    """The products likeliest for a query, those that register first, most inliers first.
+
+    `keypoints`: all of the query, be they on the product or not.
+    """
+    ranked = identifier.rank(look, fingerprint=fingerprint, top=_CANDIDATES)
+    likely = [_against(identifier.gallery, c, look.vector, keypoints, foreground) for c in ranked]
     return sorted(likely, key=lambda one: -one.inliers)  # stable: then as identified
 
 

@@ -40,11 +40,11 @@ from benchmarks.bench_gallery_scale import SyntheticCatalog
 from benchmarks.bench_stages import _network
 from benchmarks.machine import RESULTS, data_folder, save
 from benchmarks.perturbed import RealVectors, perturbed
-from embeddings import Embedder, Embedding, Pixels, estimate_foreground, read_image
-from embeddings.keypoints import Keypoints
+from embeddings import Embedder, Pixels, estimate_foreground, read_image
 from embeddings.on_product import trusted_points
+from embeddings.unlikeness import cells_of
 from gallery import CatalogRow, Described, Gallery, build, identify, publish
-from gallery.identify import KNOWN_LEVEL, Identifier, _p_value
+from gallery.identify import KNOWN_LEVEL, Identifier, Look, _p_value
 
 SEEDS = (3100, 3101, 3102, 3103)
 REFERENCES, QUERIES = 4, 4
@@ -57,7 +57,7 @@ def grocery(work: Path) -> dict[str, Any]:
     """Top-1 and unknown products, with the `gallery` photographs and with one picture each."""
     home = data_folder() / "grocery"
     files = sorted((home / "query").glob("*/*.jpg"))
-    looks: list[tuple[Embedding, Keypoints]] = []
+    looks: list[Look] = []
     found: dict[str, Any] = {}
     for source in ("gallery", "iconic"):
         build_gallery(home / source, work / source)
@@ -69,12 +69,12 @@ def grocery(work: Path) -> dict[str, Any]:
 
 def _identified(identifier: Identifier, fingerprint: Any, files: Any, looks: Any) -> Any:
     rows = []
-    for file, (embedding, points) in zip(files, looks, strict=True):
-        name, vector = file.parent.name, embedding.vector
-        plain = identify(identifier.gallery, vector, fingerprint=fingerprint)
-        full = identifier.identify(vector, lambda p=points: p, fingerprint=fingerprint)
+    for file, look in zip(files, looks, strict=True):
+        name = file.parent.name
+        plain = identify(identifier.gallery, look.vector, fingerprint=fingerprint)
+        full = identifier.identify(look, fingerprint=fingerprint)
         known, stranger = (
-            identifier.rank(vector, points, fingerprint=fingerprint, top=2, without=left)[0].score
+            identifier.rank(look, fingerprint=fingerprint, top=2, without=left)[0].score
             for left in (None, name)
         )
         first = full.candidates[0].product_id
@@ -151,7 +151,8 @@ def _staged(picture: Pixels, embedder: Embedder, identifier: Identifier) -> dict
     (embedding,) = lap(embedder.embed([picture], foregrounds=[ground]))
     lap(identify(identifier.gallery, embedding.vector, fingerprint=fingerprint))
     points = lap(trusted_points(features(picture, ground), ground))
-    lap(identifier.rank(embedding.vector, points, fingerprint=fingerprint, top=5))
+    look = Look(embedding.vector, lambda: points, lambda: cells_of(embedding.patches, ground.mask))
+    lap(identifier.rank(look, fingerprint=fingerprint, top=5))
     names = ("foreground", "embed", "search", "keypoints", "verify")
     return dict(zip(names, 1000 * np.diff(marks), strict=True))
 
@@ -261,10 +262,12 @@ def _background(place: int) -> str:
     return "belt" if place % 2 else "tray"
 
 
-def _look(image: Pixels, embedder: Embedder) -> tuple[Embedding, Keypoints]:
+def _look(image: Pixels, embedder: Embedder) -> Look:
     ground = estimate_foreground(image)
     (embedding,) = embedder.embed([image], foregrounds=[ground])
-    return embedding, trusted_points(features(image, ground), ground)
+    points = trusted_points(features(image, ground), ground)
+    cells = cells_of(embedding.patches, ground.mask)
+    return Look(embedding.vector, lambda: points, lambda: cells)
 
 
 def share(flags: Sequence[bool]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ are normalised and joined stays a decision of `dense`, not of the disk.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,13 @@ class PatchGrid:
         ]
         return np.concatenate(wide, axis=2) if metric is None else np.add.reduce(wide)
 
+    def coarse(self) -> Floats:
+        """(h, w, sum of D) float32: layers soft-normalised, joined at the cells of the coarsest."""
+        shape, widest = self.layers[-1].features.shape[:2], self.layers[-1].stride_px
+        parts = [_soft_normalised(_every(layer, widest / layer.stride_px, shape))
+                 for layer in self.layers]  # fmt: skip
+        return np.concatenate(parts, axis=2)
+
     def centres_px(self) -> Floats:
         """(H, W, 2) float32 x, y of each patch centre in the picture as given."""
         rows, columns = self.shape
@@ -98,6 +105,15 @@ def _soft_normalised(layer: PatchLayer) -> Floats:
     length = np.sqrt(squared + np.float32(layer.floor**2))
     scaled: Floats = layer.features / np.maximum(length, np.float32(1e-12))[:, :, None]
     return scaled
+
+
+def _every(layer: PatchLayer, factor: float, shape: tuple[int, ...]) -> PatchLayer:
+    """The cells of a finer layer in which those of a coarser one have their centres."""
+    rows, columns = (
+        np.minimum(((np.arange(wanted) + 0.5) * factor).astype(np.intp), cells - 1)
+        for wanted, cells in zip(shape, layer.features.shape[:2], strict=True)
+    )
+    return replace(layer, features=layer.features[np.ix_(rows, columns)])
 
 
 def _upsample(features: Floats, factor: float, shape: tuple[int, int]) -> Floats:

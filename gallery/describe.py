@@ -23,6 +23,7 @@ from embeddings.images import Mask, Pixels, fit_longest_side, read_image, read_m
 from embeddings.keypoints import KEYPOINTS_VERSION, Keypoints, detect_keypoints
 from embeddings.on_product import trusted_points
 from embeddings.patches import Floats, PatchGrid
+from embeddings.unlikeness import Cells, cells_of
 from gallery.catalog import CatalogRow
 from gallery.closeup import CLOSE_UPS, CloseUp, close_up
 from gallery.compress import (
@@ -39,6 +40,7 @@ from gallery.records import Record
 from gallery.stopwatch import busy
 
 _MASK_PX = 1024  # longest side of a stored mask
+_MOST_LAYERS = 8  # of any backbone
 RECORD_CODEC = (
     f"{CODEC}; keypoints {KEYPOINTS_VERSION}; masks {_MASK_PX} px; exposure {EXPOSURE_VERSION}; "
     f"thumbnails {THUMBNAILS}; close-ups {CLOSE_UPS}"
@@ -237,6 +239,22 @@ def keypoints_from(record: Record) -> Keypoints:
 def trusted_points_from(record: Record) -> Keypoints:
     """Those of them that are on the product, where that can be told."""
     return trusted_points(keypoints_from(record), _foreground(record.meta, record.arrays))
+
+
+CELL_ARRAYS = ("mask", *(f"layer{i}" for i in range(_MOST_LAYERS)))
+"""What `cells_from` needs of a record."""
+
+
+def cells_from(record: Record) -> Cells:
+    """What a reference's patches are like, wherever they lie.
+
+    Raises `DamagedGallery` if a field is missing.
+    """
+    try:
+        meta, arrays = record.meta, record.arrays
+        return cells_of(_grid(meta, arrays), _foreground(meta, arrays).mask)
+    except KeyError as error:
+        raise DamagedGallery(f"a reference record has no {error}") from error
 
 
 def _grid(meta: Mapping[str, Any], arrays: Mapping[str, Any]) -> PatchGrid:

@@ -1,11 +1,12 @@
 """A picture -> the products it may show, and whether it shows any of them.
 
 Global vectors make a short list; local features that agree on one motion (`embeddings.agreement`)
-put it in order. How rarely a picture of no product of the gallery looks as much like one is read
-from the gallery itself: each reference of a sample is identified among the *other* products, and
-the scores that such impostors get are the null of a conformal p-value (Vovk, Gammerman & Shafer,
-"Algorithmic Learning in a Random World", 2005). It holds as far as strangers resemble the gallery's
-products no more than these resemble each other.
+put it in order, and patches (`embeddings.unlikeness`) the best few of it once more. How rarely a
+picture of no product of the gallery looks as much like one is read from the gallery itself: each
+reference of a sample is identified among the *other* products, and the scores that such impostors
+get are the null of a conformal p-value (Vovk, Gammerman & Shafer, "Algorithmic Learning in a Random
+World", 2005). It holds as far as strangers resemble the gallery's products no more than these
+resemble each other.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from embeddings.agreement import agreeing
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
+from embeddings.unlikeness import Cells, unlikeness
 from gallery.errors import GalleryError
 from gallery.reader import Gallery
 from gallery.shard import StoredReference
@@ -29,6 +31,7 @@ Scores = NDArray[np.float64]
 KNOWN_LEVEL = 0.05
 """p-value up to which a picture shows a known product: so many strangers pass for one."""
 _VERIFIED, _EACH = 24, 4  # references whose local features are compared; of one product
+_COMPARED = 5  # products whose patches are compared, of each the likeliest reference
 _WORTH = 4.0  # features that agree and halve a distance
 _CLEAR = 0.6  # of the second product's distance: nearer than that is clearly nearer
 _IMPOSTORS = 99  # attainable p-value 0.01
@@ -36,12 +39,14 @@ _IMPOSTORS = 99  # attainable p-value 0.01
 
 @dataclass(frozen=True)
 class ProductCandidate:
-    """`score`: 0 upwards, higher = less alike: distance / (1 + agreeing / 4).
+    """`score`: 0 upwards, higher = less alike: distance / (1 + agreeing / 4) * unlike.
 
     distance      cosine distance to a reference of the product, 0 to 2, of the index: without what
                   all products of the gallery have in common
     reference_id  that reference: the one that gives the lowest score
     agreeing      local features that agree on one motion to it; None: not compared
+    unlike        of its patches and the picture's, 0 to 1 (`embeddings.unlikeness`); None: not
+                  compared, which goes for 1
     p_value       see the module; None where it was not asked for or the gallery has one product
     """
 
@@ -51,6 +56,7 @@ class ProductCandidate:
     reference_id: str
     agreeing: int | None = None
     p_value: float | None = None
+    unlike: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,26 @@ class Identification:
 
     known     whether the picture shows one of the gallery's products: p-value of the first at most
               `KNOWN_LEVEL`; None where the gallery is too small to tell, or was not asked
-    verified  whether local features were compared
+    verified  whether local features and patches were compared
     """
 
     candidates: tuple[ProductCandidate, ...]
     known: bool | None = None
     verified: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is to see of a picture.
+
+    vector     (D,) unit vector of the picture
+    keypoints  gives its local features, those on the product alone where that can be told
+    cells      gives its patches; both are asked only where the vector leaves a doubt
+    """
+
+    vector: Floats
+    keypoints: Callable[[], Keypoints]
+    cells: Callable[[], Cells]
 
 
 @dataclass(frozen=True)
@@ -112,35 +132,28 @@ class Identifier:
         self._lock = threading.Lock()
 
     def identify(
-        self,
-        vector: Floats,
-        keypoints: Callable[[], Keypoints],
-        *,
-        fingerprint: EmbeddingFingerprint,
-        top: int = 5,
+        self, look: Look, *, fingerprint: EmbeddingFingerprint, top: int = 5
     ) -> Identification:
         """The `top` products that a picture may show, and whether it shows any.
 
-        `vector`: as for `identify`. `keypoints` gives the picture's local features; asked only
-        unless one product is clearly the nearest, and nearer than strangers are. Raises
-        `FingerprintMismatch`, `DamagedGallery`.
+        Vectors decide where one product is clearly the nearest, and nearer than strangers are.
+        `fingerprint`: what the look was made under. Raises `FingerprintMismatch`, `DamagedGallery`.
         """
-        near, null = self._near(vector, fingerprint, top), self.null()
+        near, null = self._near(look.vector, fingerprint, top), self.null()
         if not near:
             return Identification(())
         names = list(near)[:top]
         ranked = [_unverified(self.gallery, name, near[name]) for name in names]
         scale, verified = null.distances, False
         if not (_is_clear(near) and _is_known(ranked[0], scale)):
-            ranked = _verified(self.gallery, near, keypoints())[:top]
+            ranked = _verified(self.gallery, near, look)[:top]
             scale, verified = null.scores, True
         judged = tuple(replace(one, p_value=_p_value(one.score, scale)) for one in ranked)
         return Identification(judged, _is_known(ranked[0], scale), verified)
 
     def rank(
         self,
-        vector: Floats,
-        keypoints: Keypoints,
+        look: Look,
         *,
         fingerprint: EmbeddingFingerprint,
         top: int,
@@ -150,8 +163,8 @@ class Identifier:
 
         `without`: as if the gallery hadn't this product. Raises as `identify` does.
         """
-        near = self._near(vector, fingerprint, top, without)
-        return _verified(self.gallery, near, keypoints)[:top]
+        near = self._near(look.vector, fingerprint, top, without)
+        return _verified(self.gallery, near, look)[:top]
 
     def null(self) -> Null:
         """What p-values are read from; empty where the gallery has one product."""
@@ -209,25 +222,35 @@ def _unverified(gallery: Gallery, name: str, found: list[_Near]) -> ProductCandi
 
 
 def _verified(
-    gallery: Gallery, near: Mapping[str, list[_Near]], keypoints: Keypoints
+    gallery: Gallery, near: Mapping[str, list[_Near]], look: Look
 ) -> list[ProductCandidate]:
     """Every product by the reference that gives it its lowest score, lowest first."""
-    best = []
+    best, keypoints = [], look.keypoints()
     for name, found in near.items():
-        by_slot = {stored.slot: stored for stored in gallery.stored(name).references}
-        each = [_compared(gallery, name, by_slot[n.key & 0xFFFF], n.cosine, keypoints)
-                for n in found]  # fmt: skip
-        best.append(min(each, key=lambda one: one.score))
-    return sorted(best, key=lambda one: one.score)
+        each = [_by_print(gallery, name, one, keypoints) for one in found]
+        best.append(min(each, key=lambda one: one[0].score))
+    best.sort(key=lambda one: one[0].score)
+    cells = look.cells()
+    likely = [_by_patches(gallery, *one, cells) for one in best[:_COMPARED]]
+    # A score only falls: the others stay behind.
+    return sorted(likely, key=lambda one: one.score) + [one for one, _ in best[_COMPARED:]]
 
 
-def _compared(
-    gallery: Gallery, name: str, stored: StoredReference, cosine: float, keypoints: Keypoints
-) -> ProductCandidate:
+def _by_print(
+    gallery: Gallery, name: str, near: _Near, keypoints: Keypoints
+) -> tuple[ProductCandidate, StoredReference]:
+    (stored,) = (r for r in gallery.stored(name).references if r.slot == near.key & 0xFFFF)
     count = agreeing(gallery.keypoints(name, stored), keypoints)
-    distance = 1 - cosine
+    distance = 1 - near.cosine
     score = distance / (1 + count / _WORTH)
-    return ProductCandidate(name, score, distance, stored.reference_id, count)
+    return ProductCandidate(name, score, distance, stored.reference_id, count), stored
+
+
+def _by_patches(
+    gallery: Gallery, candidate: ProductCandidate, stored: StoredReference, cells: Cells
+) -> ProductCandidate:
+    unlike = unlikeness(gallery.cells(candidate.product_id, stored), cells)
+    return replace(candidate, score=candidate.score * unlike, unlike=unlike)
 
 
 def _p_value(score: float, null: Scores) -> float | None:
@@ -257,12 +280,19 @@ def _impostors(gallery: Gallery) -> Null:
              if i < len(rows)]  # fmt: skip
     distances, scores = [], []
     for name, row in turns[:_IMPOSTORS]:
-        vector = gallery.shard_of(name).vector(row)
-        points = gallery.keypoints(name, row, own=True)
-        near = _nearest(gallery, vector, products=2, without=name)
+        look = _look_of(gallery, name, row)
+        near = _nearest(gallery, look.vector, products=2, without=name)
         distances.append(1 - next(iter(near.values()))[0].cosine)
-        scores.append(_verified(gallery, near, points)[0].score)
+        scores.append(_verified(gallery, near, look)[0].score)
     return Null(np.sort(np.array(distances)), np.sort(np.array(scores)))
+
+
+def _look_of(gallery: Gallery, name: str, row: StoredReference) -> Look:
+    return Look(
+        gallery.shard_of(name).vector(row),
+        lambda: gallery.keypoints(name, row, own=True),
+        lambda: gallery.cells(name, row),
+    )
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:

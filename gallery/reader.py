@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.keypoints import Keypoints
 from embeddings.patches import Floats
-from gallery.describe import KEYPOINT_ARRAYS, Reference, keypoints_from, trusted_points_from
+from embeddings.unlikeness import Cells
+from gallery.describe import (
+    CELL_ARRAYS,
+    KEYPOINT_ARRAYS,
+    Reference,
+    cells_from,
+    keypoints_from,
+    trusted_points_from,
+)
 from gallery.errors import DamagedGallery, SourceError, UnknownProduct
 from gallery.index import Index, Keys
 from gallery.layer import Layer, LayeredIndex, read_delta
@@ -167,6 +175,10 @@ class Gallery:
         only = (*KEYPOINT_ARRAYS, "mask") if own else KEYPOINT_ARRAYS
         record = self.shard_of(product_id).record(product_id, stored, only=only)
         return trusted_points_from(record) if own else keypoints_from(record)
+
+    def cells(self, product_id: str, stored: StoredReference) -> Cells:
+        """What the patches of one of a product's references are like (`embeddings.unlikeness`)."""
+        return cells_from(self.shard_of(product_id).record(product_id, stored, only=CELL_ARRAYS))
 
     def vectors(self, product_id: str) -> Floats:
         """(K, D) global vectors of a product's references, in slot order, without their grids."""

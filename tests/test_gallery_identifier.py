@@ -16,9 +16,10 @@ from embeddings.exposure import Exposure
 from embeddings.foreground import Foreground
 from embeddings.keypoints import Keypoints
 from embeddings.patches import PatchGrid, PatchLayer
+from embeddings.unlikeness import cells_of, unlikeness
 from gallery import CatalogRow, Described, Gallery, GalleryError, identify, open_catalog
 from gallery.describe import Description, to_record
-from gallery.identify import KNOWN_LEVEL, Identifier, _spread
+from gallery.identify import KNOWN_LEVEL, Identifier, Look, _spread
 
 DIMS, PRODUCTS = 16, 24
 PRINT = 60  # local features of a product
@@ -44,6 +45,25 @@ def look_of(product: int, *, spread: float, seed: int = 0) -> np.ndarray[Any, An
     return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
+def patches_of(product: int, *, seed: int = 0) -> PatchGrid:
+    """What a product is made of, 16 patches, seen with small errors."""
+    own = np.random.default_rng([5, product]).normal(size=(4, 4, 12))
+    shake = np.random.default_rng([6, product, seed]).normal(size=own.shape)
+    layer = PatchLayer((own + 0.3 * shake).astype(np.float32), 8, 1.0)
+    return PatchGrid((layer,), (300, 400), (32, 32), (0, 0, 400, 300))
+
+
+EVERYWHERE = np.ones((30, 40), np.bool_)
+
+
+def seen(product: int, *, spread: float, seed: int = 99) -> Look:
+    return Look(
+        look_of(product, spread=spread, seed=seed),
+        lambda: print_of(product, seed=seed),
+        lambda: cells_of(patches_of(product, seed=seed), EVERYWHERE),
+    )
+
+
 class Printed:
     """Describes references by product and slot, their pictures unseen. Final."""
 
@@ -53,12 +73,11 @@ class Printed:
     def describe(self, rows: list[CatalogRow]) -> Iterator[Described]:
         for row in rows:
             number = int(row.product_id[-2:])
-            layer = PatchLayer(np.ones((4, 4, 3), np.float32), 8, 1.0)
             found = Description(
                 look_of(number, spread=0.3, seed=row.slot),
-                PatchGrid((layer,), (300, 400), (32, 32), (0, 0, 400, 300)),
+                patches_of(number, seed=row.slot),
                 print_of(number, seed=row.slot),
-                Foreground(np.ones((30, 40), np.bool_), 1.0, "given"),
+                Foreground(EVERYWHERE, 1.0, "given"),
                 Exposure(0.0, np.zeros((4, 4), np.bool_)),
             )
             yield Described(to_record(row, found), found.vector)
@@ -86,10 +105,8 @@ def printed(tmp_path: Path, write_pictures, catalog_at, build_at) -> Iterator[Op
 
 
 def ask(identifier: Identifier, product: int, *, spread: float, seed: int = 99, top: int = 5):
-    return identifier.identify(
-        look_of(product, spread=spread, seed=seed), lambda: print_of(product, seed=seed),
-        fingerprint=Printed.fingerprint, top=top,
-    )  # fmt: skip
+    look = seen(product, spread=spread, seed=seed)
+    return identifier.identify(look, fingerprint=Printed.fingerprint, top=top)
 
 
 def test_print_decides_where_looks_deceive(printed: Opener) -> None:
@@ -108,7 +125,10 @@ def test_print_decides_where_looks_deceive(printed: Opener) -> None:
                       if r.reference_id == first.reference_id]  # fmt: skip
             stored = identifier.gallery.keypoints(name, row)
             assert first.agreeing == agreeing(stored, print_of(product, seed=99)) > PRINT // 2
-            assert first.score == pytest.approx(first.distance / (1 + first.agreeing / 4))
+            cells = cells_of(patches_of(product, seed=99), EVERYWHERE)
+            unlike = unlikeness(identifier.gallery.cells(name, row), cells)
+            assert first.unlike == pytest.approx(unlike)
+            assert first.score == pytest.approx(first.distance / (1 + first.agreeing / 4) * unlike)
     assert by_looks < PRODUCTS
 
 
@@ -124,6 +144,20 @@ def test_scores_rise_and_p_values_with_them(printed: Opener) -> None:
     for c in found.candidates:
         expected = (1 + sum(float(s) <= c.score for s in null)) / (len(null) + 1)
         assert c.p_value == pytest.approx(expected)
+
+
+def test_patches_decide_where_vectors_and_print_can_not(printed: Opener) -> None:
+    """Products without print, whose vectors say only which family they are of."""
+    identifier, first = Identifier(printed(PRODUCTS)), 0
+    none = print_of(0).take(np.zeros(0, np.intp))
+    for product in range(PRODUCTS):
+        family = look_of(product // 4 * 4 + (product + 1) % 4, spread=0.6, seed=7)
+        look = Look(family, lambda: none, seen(product, spread=0).cells)
+        found = identifier.rank(look, fingerprint=Printed.fingerprint, top=24)
+        first += found[0].product_id == f"product-{product:02d}"
+        assert [one.unlike is None for one in found] == [False] * 5 + [True] * 19
+        assert [one.score for one in found] == sorted(one.score for one in found)
+    assert first > 0.8 * PRODUCTS
 
 
 def test_strangers_are_none_of_these(printed: Opener) -> None:
@@ -145,22 +179,27 @@ def test_the_null_is_what_references_score_among_other_products(printed: Opener)
         for slot, row in enumerate(gallery.stored(name).references):
             others = [other for other in gallery.product_ids() if other != name]
             points = print_of(product, seed=slot)
+            likeliest = [min(
+                ((1 - float(gallery.index.centred(gallery.shard_of(o).vector(r)[None])[0]
+                            @ gallery.index.centred(gallery.shard_of(name).vector(row)[None])[0]))
+                 / (1 + agreeing(gallery.keypoints(o, r), points) / 4), o, r)
+                for r in gallery.stored(o).references
+            ) for o in others]  # fmt: skip
+            cells = gallery.cells(name, row)
             expected.append(min(
-                (1 - float(gallery.index.centred(gallery.shard_of(o).vector(r)[None])[0]
-                           @ gallery.index.centred(gallery.shard_of(name).vector(row)[None])[0]))
-                / (1 + agreeing(gallery.keypoints(o, r), points) / 4)
-                for o in others for r in gallery.stored(o).references
+                score * unlikeness(gallery.cells(o, r), cells) for score, o, r in likeliest
             ))  # fmt: skip
     assert null.tolist() == pytest.approx(sorted(expected), abs=1e-5)
 
 
 def test_a_clear_nearest_product_is_not_verified(printed: Opener) -> None:
-    def never() -> Keypoints:
-        raise AssertionError("local features were asked for")
+    def never() -> Any:
+        raise AssertionError("more than the vector was asked for")
 
     gallery = printed(PRODUCTS)
     vector = gallery.vectors("product-03")[0]
-    found = Identifier(gallery).identify(vector, never, fingerprint=Printed.fingerprint)
+    look = Look(vector, never, never)
+    found = Identifier(gallery).identify(look, fingerprint=Printed.fingerprint)
     assert (found.verified, found.known) == (False, True)
     assert found.candidates[0].product_id == "product-03"
     assert found.candidates[0].agreeing is None
@@ -182,7 +221,7 @@ def test_what_can_not_be_answered_is_refused(printed: Opener) -> None:
         ask(identifier, 0, spread=0.1, top=0)
     elsewhere = fake_embedder().fingerprint(codec="other")
     with pytest.raises(FingerprintMismatch):
-        identifier.identify(look_of(0, spread=0.1), lambda: print_of(0), fingerprint=elsewhere)
+        identifier.identify(seen(0, spread=0.1), fingerprint=elsewhere)
 
 
 @pytest.mark.parametrize("products", [1, 98, 99, 100, 150, 197, 250, 1000])
