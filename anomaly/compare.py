@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.bend import compare_bends
+from anomaly.content import searched
 from anomaly.detail import compare_details
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
@@ -27,20 +28,19 @@ from anomaly.results import Channel, Comparison, Pairing, View
 from anomaly.rim import grown, placed_score, top_mean, within
 from embeddings.foreground import Foreground
 from embeddings.images import Mask, Pixels
-from embeddings.metric import Metric
+from embeddings.metric import Metric, Metrics
 from embeddings.on_product import TRUSTED
 from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 12
+COMPARE_VERSION = 13
 _RADIUS = 1  # cells of the window in the aligned reference
-# Pristine faces reach 0.66 (rendered) and 0.75 (carton_top, small in its pictures); other faces
-# with the same logo begin at 0.62, but agree on a twentieth of the product (at most a quarter).
-_MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.66, 0.8
+# Pristine faces reach 0.35 (rendered) and 0.51 (carton_top, small in its pictures); other faces
+# with the same logo begin at 0.55, but agree on a twentieth of the product (at most a quarter).
+_MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.66
 _WIDE = 0.15  # span of an alignment from which the second holds
-_CHUNK = 588  # query patches per matrix product: a few megabytes of distances
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
 _ON = 0.5  # share of a cell that must be product for the cell to count as product
@@ -52,7 +52,7 @@ def compare(
     pairings: Mapping[str, Pairing],
     *,
     foreground: Foreground,
-    metric: Metric | None = None,
+    metrics: Metrics | None = None,
     picture: Callable[[], Pixels] | None = None,
 ) -> Comparison:
     """Compare a view with references: place by place with those that `pairings` has, by reference
@@ -61,29 +61,30 @@ def compare(
     `foreground` is the query's, in the picture as given, which `picture` gives (`detail` and `bend`
     ask for it). `absent` is not measured under glare: what that hides is not gone.
     """
-    query = view.patches.dense(metric)
-    dense = each(lambda reference: reference.patches.dense(metric), references)
-    products = each(_product_cells, references)
-    found = [_everywhere(query, p, d, view) for p, d in zip(products, dense, strict=True)]
-    unexplained = np.where(view.measured, np.min([f.forward for f in found], axis=0), np.nan)
-    own = _own_product(view, foreground)
-    absent = min(f.absent for f in found) if not view.glare else float("nan")
-    anywhere = (*_by_content(unexplained, own), Channel("absent", None, absent, 1.0))
+    products, own = each(_product_cells, references), _own_product(view, foreground)
+
+    def content() -> tuple[Channel, ...]:
+        found = searched(view, references, products, metrics.anywhere if metrics else None)
+        absent = found.absent if not view.glare else float("nan")
+        return (*_by_content(found.unexplained, own), Channel("absent", None, absent, 1.0))
+
     usable = [
-        _Aligned(reference, grid, product, pairings[reference.reference_id])
-        for reference, grid, product in zip(references, dense, products, strict=True)
+        _Aligned(reference, product, pairings[reference.reference_id])
+        for reference, product in zip(references, products, strict=True)
         if reference.reference_id in pairings
     ]
-    placed = each(lambda one: _in_place(query, one, view), usable)
+    metric = metrics.placed if metrics else None
+    placed = _each_in_place(usable, view, metric)
     both = list(zip(usable, placed, strict=True))
     refuted = tuple(o.reference.reference_id for o, p in both if _refuted(o.pairing, p))
     sound = [(o, p) for o, p in both if o.reference.reference_id not in refuted]
     if not sound:
-        return Comparison((), anywhere, own, 0.0, refuted)
+        return Comparison((), content, own, 0.0, refuted)
     pairs = [(one.reference, one.pairing) for one, _ in sound]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     found_there = [p for _, p in sound]
-    comparison = _with_places(anywhere, unexplained, found_there, view, refuted, bounded=bounded)
+    known = searched(view, references, products, metric).unexplained
+    comparison = _with_places(content, known, found_there, view, refuted, bounded=bounded)
     finer = [
         *_outline_channel(foreground, pairs, view),
         *_pixel_channels(picture, pairs, view, comparison),
@@ -140,57 +141,6 @@ def _outline_channel(
     return [Channel("outline", drawn, outline.score, outline.share)]
 
 
-@dataclass(frozen=True)
-class _Everywhere:
-    """Nearest patches without regard to place. forward: (H, W); absent: top mean over product."""
-
-    forward: Floats
-    absent: float
-
-
-def _everywhere(query: Floats, product: Mask, grid: Floats, view: View) -> _Everywhere:
-    forward = np.full(view.measured.shape, np.nan, np.float32)
-    if not view.measured.any():
-        return _Everywhere(forward, float("nan"))
-    kept = _kept(product)
-    forward[view.measured], gone = _nearest(query[view.measured], grid[kept])
-    return _Everywhere(forward, top_mean(gone[product[kept]]))
-
-
-def _kept(product: Mask) -> Mask:
-    """Cells of a reference that are searched: its product, what touches it, and of the rest, which
-    repeats itself, every second row and column. A third of the time where the product is small."""
-    kept = grown(product)
-    kept[::2, ::2] = True
-    return kept
-
-
-def _nearest(some: Floats, others: Floats) -> tuple[Floats, Floats]:
-    """Distance of each of some (N, D) patches to the nearest of others (M, D), and back.
-
-    One product per chunk gives whole squared distances, [-2a, |a|^2, 1] . [b, 1, |b|^2], small
-    enough to stay in the cache until both minima are taken.
-    """
-    import torch  # its threads are those of the network: one setting for both
-
-    left = torch.from_numpy(np.c_[-2 * some, _squares(some), np.ones(len(some), np.float32)])
-    right = torch.from_numpy(np.c_[others, np.ones(len(others), np.float32), _squares(others)])
-    forward = np.empty(len(some), np.float32)
-    backward = np.full(len(others), np.inf, np.float32)
-    squared = torch.empty(min(_CHUNK, len(some)), len(others))
-    for start in range(0, len(some), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(some)))
-        chunk = squared[: part.stop - start]
-        torch.mm(left[part], right.T, out=chunk)
-        forward[part] = chunk.amin(dim=1).numpy()
-        np.minimum(backward, chunk.amin(dim=0).numpy(), out=backward)
-    return np.sqrt(np.maximum(forward, 0)), np.sqrt(np.maximum(backward, 0))
-
-
-def _squares(rows: Floats) -> Floats:
-    return np.asarray(np.einsum("nd,nd->n", rows, rows))
-
-
 def _product_cells(reference: Reference) -> Mask:
     """(H, W) bool of the reference's grid: on the product, or everywhere when that is unknown."""
     mask = reference.foreground.mask.view(np.uint8) * np.uint8(255)
@@ -208,10 +158,9 @@ def _shrunk(mask: Mask, shape: tuple[int, int]) -> Floats:
 
 @dataclass(frozen=True)
 class _Aligned:
-    """A reference that registered: its dense grid, its cells on the product, where it lies."""
+    """A reference that registered: its cells on the product, where it lies."""
 
     reference: Reference
-    grid: Floats
     product: Mask
     pairing: Pairing
 
@@ -235,7 +184,16 @@ class _Placed:
     unlike: float
 
 
-def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
+def _each_in_place(usable: Sequence[_Aligned], view: View, metric: Metric | None) -> list[_Placed]:
+    if not usable:
+        return []
+    query = view.patches.dense(metric)
+    return each(
+        lambda one: _in_place(query, one.reference.patches.dense(metric), one, view), usable
+    )
+
+
+def _in_place(query: Floats, grid: Floats, aligned: _Aligned, view: View) -> _Placed:
     pairing, product = aligned.pairing, aligned.product
     assert pairing.registration.matrix is not None
     back = inverse(pairing.registration.matrix)
@@ -249,7 +207,7 @@ def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
     if on.any():
         rows, columns = _box(on, _RADIUS)
         within = places.reshape(*shape, 2)[rows, columns]
-        warped, _ = _sample(aligned.grid, within.reshape(-1, 2))
+        warped, _ = _sample(grid, within.reshape(-1, 2))
         moved = warped.reshape(*within.shape[:2], -1)
         near, far = _windows(
             query[rows, columns], moved, on[rows, columns], view.measured[rows, columns]
@@ -339,7 +297,7 @@ def _coverage(reference: Reference, product: Mask, pairing: Pairing, view: View)
 
 
 def _with_places(
-    anywhere: tuple[Channel, ...],
+    content: Callable[[], tuple[Channel, ...]],
     unexplained: Floats,
     found: Sequence[_Placed],
     view: View,
@@ -364,7 +322,7 @@ def _with_places(
         Channel("surroundings", outer, top_mean(outer), float(view.measured.mean())),
         Channel("missing", gone, placed_score(gone), coverage),
     )
-    return Comparison(placed, anywhere, product, coverage, refuted, bounded)
+    return Comparison(placed, content, product, coverage, refuted, bounded)
 
 
 def _least(stack: Floats) -> Floats:

@@ -155,7 +155,7 @@ def examine(
             references,
             usable,
             foreground=query.foreground,
-            metric=embedder.metric,
+            metrics=embedder.metrics,
             picture=query.pixels,
         )
     names = tuple(r.reference_id for r in references)

@@ -8,8 +8,9 @@ after EXIF; boxes are [x0, y0, x1, y1], half-open. Maps are (H, W) float32 on th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -252,7 +253,7 @@ class Comparison:
     """Channels on the view's grid, and where the product lies.
 
     placed    channels that need an aligned reference; empty when none is
-    anywhere  channels that don't: the evidence where `placed` is empty
+    content   gives those that don't: see `anywhere`
     product   (H, W) bool: cells of the product, from aligned references or the foreground
     coverage  share of the aligned references' product that the view shows; 0 if none is aligned
     refuted   references whose alignment the patches don't bear out
@@ -260,11 +261,17 @@ class Comparison:
     """
 
     placed: tuple[Channel, ...]
-    anywhere: tuple[Channel, ...]
+    content: Callable[[], tuple[Channel, ...]]
     product: Mask
     coverage: float
     refuted: tuple[str, ...] = ()
     bounded: bool = True
+
+    @cached_property
+    def anywhere(self) -> tuple[Channel, ...]:
+        """Channels that need no aligned reference: the evidence where `placed` is empty. Measured
+        when they are asked for; a product in its place needs them to name what was found."""
+        return self.content()
 
     @property
     def channels(self) -> tuple[Channel, ...]:

@@ -35,6 +35,7 @@ from benchmarks.machine import RESULTS, machine
 from benchmarks.plan import Plan
 from benchmarks.records import read_records
 from embeddings.embedder import Embedder
+from embeddings.metric import Metrics, shipped_metrics
 from gallery import durable
 
 _SETS = ("cookies", "carton_top", "studio")
@@ -49,9 +50,15 @@ def _off(target: object, name: str, stand_in: object) -> Callable[[], Any]:
     return lambda: mock.patch.object(target, name, stand_in)
 
 
+def _one_metric(embedder: Embedder) -> Metrics | None:
+    found = shipped_metrics(embedder._backbone.spec)
+    return None if found is None else Metrics(found.anywhere, found.anywhere)
+
+
 PARTS: Mapping[str, Callable[[], Any]] = {
     "everything on": _everything,
-    "no metric": _off(Embedder, "metric", None),
+    "no metric": _off(Embedder, "metrics", None),
+    "places in the metric for anywhere": _off(Embedder, "metrics", property(_one_metric)),
     "no glare mask": _off(pipeline, "_without_glare", lambda query, view, *_: view),
     "no veils": _off(glare, "_tops", lambda veil, _: veil > np.inf),
     "all that is clipped is glare": _off(glare._Around, "fades", lambda *_, **__: True),

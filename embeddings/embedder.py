@@ -19,7 +19,7 @@ from embeddings.errors import BackboneError
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.foreground import FOREGROUND_VERSION, Foreground
 from embeddings.images import Mask, Pixels, fit_longest_side
-from embeddings.metric import Metric, shipped_metric
+from embeddings.metric import Metrics, shipped_metrics
 from embeddings.patches import Floats, PatchGrid, PatchLayer
 
 DEFAULT_SIZE_PX = 448
@@ -69,9 +69,9 @@ class Embedder:
         return _BATCH[self._backbone.device_class]
 
     @cached_property
-    def metric(self) -> Metric | None:
+    def metrics(self) -> Metrics | None:
         """How dense features of this embedder are compared; None: as they are."""
-        return shipped_metric(self._backbone.spec)
+        return shipped_metrics(self._backbone.spec)
 
     def load(self) -> None:
         """Load the network now, so that its time is not that of the first picture."""

@@ -1,13 +1,21 @@
-"""A distance that makes little of what changes between photographs of the same thing.
+"""Distances that make little of what changes between photographs of the same thing.
 
 Light, shadows, focus, noise, JPEG and fractions of a cell's shift move a patch's features, too,
-and along some directions far more than along others. The metric multiplies dense features by the
-inverse root of the covariance of such differences, so that Euclidean distance afterwards counts in
-their spreads: within-class covariance normalisation (Hatch, Kajarekar & Stolcke, Interspeech 2006).
+and along some directions far more than along others. A metric multiplies dense features by a
+matrix, so that Euclidean distance afterwards counts what matters. There are two:
 
-What differences there are was learned for one set of weights, from pairs of renders of the same
-pristine product (`python -m benchmarks.make_metric`). Other backbones have none: `shipped_metric`
-is None, and features are compared as they are.
+    anywhere  the inverse root of the covariance of such differences: they become round, and
+              distance counts in their spreads (within-class covariance normalisation: Hatch,
+              Kajarekar & Stolcke, Interspeech 2006). For patches that are searched wherever they
+              lie: what sets one cookie's crumbs off from another's is no damage.
+    placed    of that space only the directions along which patches of different things, and patches
+              before and after damage, lie farthest apart, and these the more the farther (Fisher's
+              discriminants, Annals of Eugenics 1936). For patches of one place, where anything
+              that is not the same thing counts.
+
+What differences there are was learned for one set of weights, from rendered products
+(`python -m benchmarks.make_metric`). Other backbones have none: `shipped_metrics` is None, and
+features are compared as they are.
 """
 
 from __future__ import annotations
@@ -18,14 +26,18 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from embeddings.backbones import BackboneSpec
     from embeddings.patches import Floats
 
-METRIC_VERSION = 1
+METRIC_VERSION = 2
 FILE = "metric.npz"
-_SHRINKAGE = 0.1  # of the mean variance; 0.02 to 0.5 differ little
+# Of the mean variance; 0.02 to 0.5 differ little for the one, 0.1 to 1 for the other.
+_SHRINKAGE, _SHRINKAGE_PLACED = 0.1, 0.3
+_DISCRIMINANTS = 64  # 48 to 96 differ little
+_POWER = 0.35  # of a direction's ratio of variances: its weight in distances is the square
 
 
 @dataclass(frozen=True)
@@ -35,22 +47,59 @@ class Metric:
     weights: tuple[Floats, ...]
 
 
-def whitening(differences: Floats) -> Floats:
+@dataclass(frozen=True)
+class Metrics:
+    """See the module: for patches wherever they lie, and for patches of one place."""
+
+    anywhere: Metric
+    placed: Metric
+
+
+def whitening(within: Floats) -> Floats:
     """(N, D) differences between features of the same place -> (D, D) float32, symmetric.
 
     Scaled so that the differences themselves keep their mean square.
     """
+    covariance = _second_moments(within)
+    return _scaled(_inverse_root(covariance, _SHRINKAGE), covariance)
+
+
+def discriminants(within: Floats, *between: Floats, count: int = _DISCRIMINANTS) -> Floats:
+    """(N, D) differences between features of the same place and (M, D) of each kind that is to be
+    told from them -> (D, `count`) float32, fewer where D is less; the weightiest first.
+
+    Kinds count alike, however large or many their differences are. Scaled so that the differences
+    of the same place keep their mean square.
+    """
+    covariance = _second_moments(within)
+    root = _inverse_root(covariance, _SHRINKAGE_PLACED)
+    kinds = [_second_moments(differences) for differences in between]
+    apart = sum(kind / np.trace(kind) for kind in kinds)
+    ratios, directions = np.linalg.eigh(root @ apart @ root)
+    kept = np.argsort(ratios)[::-1][:count]
+    weights = np.maximum(ratios[kept], 0.0) ** _POWER
+    return _scaled(root @ directions[:, kept] * weights, covariance)
+
+
+def _second_moments(differences: Floats) -> NDArray[np.float64]:
     wide = np.asarray(differences, np.float64)
-    covariance = wide.T @ wide / len(wide)
+    return wide.T @ wide / len(wide)
+
+
+def _inverse_root(covariance: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
     mean = float(np.trace(covariance)) / len(covariance)
-    values, vectors = np.linalg.eigh(covariance + _SHRINKAGE * mean * np.eye(len(covariance)))
-    root = (vectors * values**-0.5) @ vectors.T
-    after = float(np.trace(root @ covariance @ root)) / len(covariance)
-    return np.asarray(root * np.sqrt(mean / after), np.float32)
+    values, vectors = np.linalg.eigh(covariance + shrinkage * mean * np.eye(len(covariance)))
+    root: NDArray[np.float64] = (vectors * values**-0.5) @ vectors.T
+    return root
+
+
+def _scaled(weights: NDArray[np.float64], covariance: NDArray[np.float64]) -> Floats:
+    after = float(np.trace(weights.T @ covariance @ weights))
+    return np.asarray(weights * np.sqrt(float(np.trace(covariance)) / after), np.float32)
 
 
 def features_of(spec: BackboneSpec) -> dict[str, object]:
-    """What decides whether a metric fits: weights, layers, and how layers are normalised."""
+    """What decides whether metrics fit: weights, layers, and how layers are normalised."""
     return {
         "version": METRIC_VERSION,
         "weights_sha256": spec.weights_sha256,
@@ -59,8 +108,8 @@ def features_of(spec: BackboneSpec) -> dict[str, object]:
     }
 
 
-def shipped_metric(spec: BackboneSpec) -> Metric | None:
-    """The metric in the wheel, or None if it was learned for other features."""
+def shipped_metrics(spec: BackboneSpec) -> Metrics | None:
+    """The metrics in the wheel, or None if they were learned for other features."""
     file = resources.files("embeddings") / FILE
     if not file.is_file():
         return None
@@ -68,4 +117,8 @@ def shipped_metric(spec: BackboneSpec) -> Metric | None:
         if json.loads(str(stored["made"]))["features"] != features_of(spec):
             return None
         ends = np.cumsum(stored["dims"])[:-1]
-        return Metric(tuple(np.split(stored["whitening"], ends, axis=0)))
+        anywhere, placed = (
+            Metric(tuple(np.split(stored[name], ends, axis=0)))
+            for name in ("whitening", "discriminants")
+        )
+        return Metrics(anywhere, placed)

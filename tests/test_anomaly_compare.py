@@ -31,7 +31,7 @@ import anomaly.compare as compare_module
 from anomaly.compare import compare
 from embeddings import given_foreground
 from embeddings.foreground import Foreground
-from embeddings.metric import Metric
+from embeddings.metric import Metric, Metrics
 
 # Pictures whose defect is known
 
@@ -287,17 +287,22 @@ def test_what_glare_hides_is_not_called_absent() -> None:
     assert math.isfinite(scores_of(compared(image, [reference_of(image)], None))["absent"])
 
 
-def test_a_metric_counts_distances_in_its_own_space() -> None:
-    image, other = picture(), picture(seed=5)
+def test_metrics_count_distances_in_their_own_spaces() -> None:
+    image = picture()
+    noise = np.random.default_rng(5).integers(-30, 31, image.shape)
+    other = np.clip(image + noise, 0, 255).astype(np.uint8)
     dims = [layer.features.shape[2] for layer in view_of(image).patches.layers]
-    double = np.eye(sum(dims), dtype=np.float32) * 2
-    metric = Metric(tuple(np.split(double, np.cumsum(dims)[:-1])))
+    metrics = Metrics(*(
+        Metric(tuple(np.split(factor * np.eye(sum(dims), dtype=np.float32), np.cumsum(dims)[:-1])))
+        for factor in (2, 3)
+    ))  # fmt: skip
     ground = Foreground(np.ones(SIZE, np.bool_), 0.0, "estimated")
     arguments = view_of(image), [reference_of(other)], {"r0": pairing_of()}
     plain = maps_of(compare(*arguments, foreground=ground))
-    scaled = maps_of(compare(*arguments, foreground=ground, metric=metric))
+    scaled = maps_of(compare(*arguments, foreground=ground, metrics=metrics))
     assert set(plain) == set(scaled)
     np.testing.assert_allclose(scaled["anywhere"], 2 * plain["anywhere"], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(scaled["product"], 3 * plain["product"], rtol=1e-3, atol=1e-3)
 
 
 def test_a_product_whose_bounds_are_a_guess_has_no_rim() -> None:

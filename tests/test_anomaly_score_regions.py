@@ -55,7 +55,8 @@ def comparison_of(*, product=None, missing=None, anywhere=None, surroundings=Non
         for name, values in maps.items()
     )
     free = nothing if anywhere is None else anywhere
-    return Comparison(placed, (Channel("anywhere", free, float(free.max()), 1.0),), on, 1.0)
+    content = (Channel("anywhere", free, float(free.max()), 1.0),)
+    return Comparison(placed, lambda: content, on, 1.0)
 
 
 def found(comparison: Comparison, *, view: View | None = None, threshold: float = 4.0):
@@ -193,14 +194,14 @@ def test_a_score_beyond_the_threshold_by_less_than_float32_knows_still_has_a_reg
 
 @pytest.mark.parametrize("quiet", [0.0, 0.001, 2.3])
 def test_what_is_absent_lends_its_score_to_no_quiet_place(quiet: float) -> None:
-    free = comparison_of(anywhere=cells(ROWS, COLUMNS, quiet)).anywhere
-    comparison = replace(comparison_of(), placed=(), anywhere=(*free, channel("absent", 6.0)))
+    free = (*comparison_of(anywhere=cells(ROWS, COLUMNS, quiet)).anywhere, channel("absent", 6.0))
+    comparison = replace(comparison_of(), placed=(), content=lambda: free)
     (one,) = found(comparison)
     assert (one.bbox_px, one.score) == (None, 6.0)
 
 
 def test_what_is_absent_has_no_place() -> None:
-    comparison = Comparison((), (channel("absent", 6.0),), np.zeros(SHAPE, np.bool_), 0.0)
+    comparison = Comparison((), lambda: (channel("absent", 6.0),), np.zeros(SHAPE, np.bool_), 0.0)
     (one,) = found(comparison)
     assert (one.kind, one.bbox_px, one.area_px, one.score) == ("missing", None, None, 6.0)
     assert found(comparison, threshold=6.0) == ()
@@ -210,7 +211,7 @@ def test_the_highest_score_comes_first_with_or_without_a_place() -> None:
     marks = cells(ROWS, slice(4, 6), 6.0) + cells(slice(8, 10), slice(9, 11), 9.0)
     comparison = comparison_of(anywhere=marks)
     free = (*comparison.anywhere, channel("absent", 7.0))
-    answer = found(replace(comparison, placed=(), anywhere=free))
+    answer = found(replace(comparison, placed=(), content=lambda: free))
     assert [one.score for one in answer] == [9.0, 7.0, 6.0]
     assert answer[1].bbox_px is None
 

@@ -9,7 +9,7 @@ import pytest
 
 from embeddings import open_backbone
 from embeddings.exposure import clipped_pixels
-from embeddings.metric import Metric, shipped_metric, whitening
+from embeddings.metric import Metric, discriminants, shipped_metrics, whitening
 from embeddings.patches import PatchGrid, PatchLayer
 
 RNG = np.random.default_rng(0)
@@ -41,6 +41,22 @@ def test_whitening_survives_features_that_never_change() -> None:
     assert np.isfinite(whitening(found)).all()
 
 
+def test_discriminants_are_the_directions_that_tell_things_apart() -> None:
+    """Fisher's, where both covariances are known: variances between of 9, 1, 25 against 1, 4, 1
+    within, along the axes of a turned frame."""
+    within, between = differences([1.0, 2.0, 1.0]), differences([3.0, 1.0, 5.0])
+    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
+    found = turn.T @ discriminants(within, between, count=2)
+    first, second = np.abs(found).T
+    assert first.argmax() == 2
+    assert second.argmax() == 0
+    assert np.sort(first)[1] < 0.02 * first.max()
+    assert np.sort(second)[1] < 0.02 * second.max()
+    assert first.max() / second.max() == pytest.approx((25 / 9) ** 0.25, rel=0.02)
+    after = within @ discriminants(within, between)
+    assert (after**2).sum() == pytest.approx((within**2).sum(), rel=1e-3)
+
+
 def test_dense_features_in_a_metric_are_dense_features_times_the_metric() -> None:
     layers = tuple(
         PatchLayer(RNG.normal(size=(-(-48 // s), -(-72 // s), dims)).astype(np.float32), s, 0.3)
@@ -55,12 +71,14 @@ def test_dense_features_in_a_metric_are_dense_features_times_the_metric() -> Non
 
 def test_the_default_backbone_has_a_metric_and_other_weights_have_none() -> None:
     spec = open_backbone(device="cpu").spec
-    metric = shipped_metric(spec)
-    assert metric is not None
-    dims = [len(weights) for weights in metric.weights]
-    assert {weights.shape[1] for weights in metric.weights} == {sum(dims)}
-    assert shipped_metric(replace(spec, weights_sha256="0" * 64)) is None
-    assert shipped_metric(replace(spec, floors=(0.0, 0.0))) is None
+    metrics = shipped_metrics(spec)
+    assert metrics is not None
+    dims = [len(weights) for weights in metrics.anywhere.weights]
+    assert {weights.shape[1] for weights in metrics.anywhere.weights} == {sum(dims)}
+    assert [len(weights) for weights in metrics.placed.weights] == dims
+    assert {weights.shape[1] for weights in metrics.placed.weights} == {64}
+    assert shipped_metrics(replace(spec, weights_sha256="0" * 64)) is None
+    assert shipped_metrics(replace(spec, floors=(0.0, 0.0))) is None
 
 
 def test_clipped_pixels_are_those_without_any_colour_left() -> None:
