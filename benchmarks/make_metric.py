@@ -56,13 +56,7 @@ _HALO = np.ones((25, 25), np.uint8)  # pixels beside clipped ones, at 448 px
 def main() -> None:
     backbone = open_backbone(device="cpu")
     embedder = Embedder(backbone)
-    found: list[_Differences] = []
-    with embedder.repeatable():
-        for seed in _SEEDS:
-            for place, product in enumerate(make_products(seed=seed)):
-                rng = np.random.default_rng([seed, place])
-                found += list(_differences(product, place, rng, embedder))
-            print(f"{len(found)} pairs", flush=True)
+    found = [pair for seed in _SEEDS for pair in differences(seed, embedder)]
     within = np.concatenate([one.within for one in found])
     features = np.concatenate([one.features for one in found])
     damage = np.concatenate([one.damage for one in found])
@@ -89,18 +83,29 @@ def main() -> None:
 
 
 @dataclass(frozen=True)
-class _Differences:
+class Differences:
     """(N, D) differences between features of the same place, and those features before; (M, D)
-    differences where the later photograph shows damage."""
+    differences where the later photograph shows damage of that `kind`."""
 
     within: Floats
     features: Floats
     damage: Floats
+    kind: str
 
 
-def _differences(
+def differences(seed: int, embedder: Embedder) -> list[Differences]:
+    """Of a dozen products."""
+    found: list[Differences] = []
+    with embedder.repeatable():
+        for place, product in enumerate(make_products(seed=seed)):
+            found += _pairs(product, place, np.random.default_rng([seed, place]), embedder)
+    print(f"{len(found)} pairs of seed {seed}", flush=True)
+    return found
+
+
+def _pairs(
     product: Product, place: int, rng: np.random.Generator, embedder: Embedder
-) -> Iterator[_Differences]:
+) -> Iterator[Differences]:
     """For each kind of nuisance, and with it for damage."""
     shot = LEVELS["easy"].draw(rng, background=("tray", "belt")[place % 2])
     shot = replace(shot, scale=float(rng.uniform(0.6, 1.5)))
@@ -117,7 +122,7 @@ def _differences(
                               centres, embedder)  # fmt: skip
         drawn = rng.permutation(len(rows))[:_CELLS]
         before = features[rows]
-        yield _Differences((values - before)[drawn], before[drawn], by_damage)
+        yield Differences((values - before)[drawn], before[drawn], by_damage, damage)
 
 
 def _later(
