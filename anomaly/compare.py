@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.bend import compare_bends
-from anomaly.content import searched
+from anomaly.content import dense_in, searched
 from anomaly.detail import compare_details
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
@@ -62,19 +63,15 @@ def compare(
     ask for it). `absent` is not measured under glare: what that hides is not gone.
     """
     products, own = each(_product_cells, references), _own_product(view, foreground)
-
-    def content() -> tuple[Channel, ...]:
-        found = searched(view, references, products, metrics.anywhere if metrics else None)
-        absent = found.absent if not view.glare else float("nan")
-        return (*_by_content(found.unexplained, own), Channel("absent", None, absent, 1.0))
-
+    anywhere, there = (metrics.anywhere, metrics.placed) if metrics else (None, None)
+    content = partial(_by_content, view, references, products, own, anywhere)
+    dense = dense_in(view, references if pairings else (), there)
     usable = [
-        _Aligned(reference, product, pairings[reference.reference_id])
-        for reference, product in zip(references, products, strict=True)
+        _Aligned(reference, grid, product, pairings[reference.reference_id])
+        for reference, grid, product in zip(references, dense.references, products, strict=False)
         if reference.reference_id in pairings
     ]
-    metric = metrics.placed if metrics else None
-    placed = _each_in_place(usable, view, metric)
+    placed = each(lambda one: _in_place(dense.query, one, view), usable)
     both = list(zip(usable, placed, strict=True))
     refuted = tuple(o.reference.reference_id for o, p in both if _refuted(o.pairing, p))
     sound = [(o, p) for o, p in both if o.reference.reference_id not in refuted]
@@ -83,7 +80,7 @@ def compare(
     pairs = [(one.reference, one.pairing) for one, _ in sound]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     found_there = [p for _, p in sound]
-    known = searched(view, references, products, metric).unexplained
+    known = searched(view, dense, products).unexplained
     comparison = _with_places(content, known, found_there, view, refuted, bounded=bounded)
     finer = [
         *_outline_channel(foreground, pairs, view),
@@ -92,15 +89,25 @@ def compare(
     return replace(comparison, placed=(*comparison.placed, *finer))
 
 
-def _by_content(unexplained: Floats, product: Mask) -> list[Channel]:
-    """What no reference explains wherever it lies: on the product and its rim, and beside it."""
-    ring = grown(product)
-    beside = np.where(ring, np.nan, unexplained)
-    parts = {"anywhere": np.where(ring, unexplained, np.nan)}
+def _by_content(
+    view: View,
+    references: Sequence[Reference],
+    products: Sequence[Mask],
+    own: Mask,
+    metric: Metric | None,
+) -> tuple[Channel, ...]:
+    """What no reference explains wherever it lies: on the product (`own`) and its rim, and beside
+    it; and what of the references is absent."""
+    found = searched(view, dense_in(view, references, metric), products)
+    ring = grown(own)
+    beside = np.where(ring, np.nan, found.unexplained)
+    parts = {"anywhere": np.where(ring, found.unexplained, np.nan)}
     if np.isfinite(beside).any():
         parts["around"] = beside
-    share = float(np.isfinite(unexplained).mean())
-    return [Channel(name, part, top_mean(part), share) for name, part in parts.items()]
+    share = float(np.isfinite(found.unexplained).mean())
+    channels = [Channel(name, part, top_mean(part), share) for name, part in parts.items()]
+    absent = found.absent if not view.glare else float("nan")
+    return (*channels, Channel("absent", None, absent, 1.0))
 
 
 def _pixel_channels(
@@ -158,9 +165,10 @@ def _shrunk(mask: Mask, shape: tuple[int, int]) -> Floats:
 
 @dataclass(frozen=True)
 class _Aligned:
-    """A reference that registered: its cells on the product, where it lies."""
+    """A reference that registered: its dense grid, its cells on the product, where it lies."""
 
     reference: Reference
+    grid: Floats
     product: Mask
     pairing: Pairing
 
@@ -184,16 +192,7 @@ class _Placed:
     unlike: float
 
 
-def _each_in_place(usable: Sequence[_Aligned], view: View, metric: Metric | None) -> list[_Placed]:
-    if not usable:
-        return []
-    query = view.patches.dense(metric)
-    return each(
-        lambda one: _in_place(query, one.reference.patches.dense(metric), one, view), usable
-    )
-
-
-def _in_place(query: Floats, grid: Floats, aligned: _Aligned, view: View) -> _Placed:
+def _in_place(query: Floats, aligned: _Aligned, view: View) -> _Placed:
     pairing, product = aligned.pairing, aligned.product
     assert pairing.registration.matrix is not None
     back = inverse(pairing.registration.matrix)
@@ -207,7 +206,7 @@ def _in_place(query: Floats, grid: Floats, aligned: _Aligned, view: View) -> _Pl
     if on.any():
         rows, columns = _box(on, _RADIUS)
         within = places.reshape(*shape, 2)[rows, columns]
-        warped, _ = _sample(grid, within.reshape(-1, 2))
+        warped, _ = _sample(aligned.grid, within.reshape(-1, 2))
         moved = warped.reshape(*within.shape[:2], -1)
         near, far = _windows(
             query[rows, columns], moved, on[rows, columns], view.measured[rows, columns]

@@ -30,18 +30,30 @@ class Searched:
     absent: float
 
 
-def searched(
-    view: View, references: Sequence[Reference], products: Sequence[Mask], metric: Metric | None
-) -> Searched:
-    """Search all references for every measured cell of the view, and `products` (cells of each
-    reference) for theirs."""
+@dataclass(frozen=True)
+class Dense:
+    """(H, W, D) dense grids in one metric: the view's, and one of each reference."""
+
+    query: Floats
+    references: list[Floats]
+
+
+def dense_in(view: View, references: Sequence[Reference], metric: Metric | None) -> Dense:
+    return Dense(
+        view.patches.dense(metric),
+        each(lambda reference: reference.patches.dense(metric), references),
+    )
+
+
+def searched(view: View, dense: Dense, products: Sequence[Mask]) -> Searched:
+    """Search all references for every measured cell of the view, and the view for `products`, the
+    cells of each reference's."""
     unexplained = np.full(view.measured.shape, np.nan, np.float32)
     if not view.measured.any():
         return Searched(unexplained, float("nan"))
-    query = view.patches.dense(metric)[view.measured]
-    dense = each(lambda reference: reference.patches.dense(metric), references)
+    query = dense.query[view.measured]
     found = []
-    for product, grid in zip(products, dense, strict=True):
+    for product, grid in zip(products, dense.references, strict=True):
         kept = _kept(product)
         forward, gone = nearest_patches(query, grid[kept])
         found.append((forward, top_mean(gone[product[kept]])))
