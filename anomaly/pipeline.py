@@ -158,6 +158,7 @@ def examine(
             metrics=embedder.metrics,
             picture=query.pixels,
         )
+        _ = comparison.channels  # the evidence that counts is measured on this clock
     names = tuple(r.reference_id for r in references)
     shown = _shown(best, references, comparison.refuted)
     picture = look() if shown is not None else None
