@@ -45,28 +45,31 @@ def dense_in(view: View, references: Sequence[Reference], metric: Metric | None)
     )
 
 
-def searched(view: View, dense: Dense, products: Sequence[Mask]) -> Searched:
-    """Search all references for every measured cell of the view, and the view for `products`, the
-    cells of each reference's."""
-    unexplained = np.full(view.measured.shape, np.nan, np.float32)
-    if not view.measured.any():
+def searched(
+    view: View, dense: Dense, products: Sequence[Mask], *, where: Mask | None = None
+) -> Searched:
+    """Search all references for every measured cell of the view (`where` it is asked for), and the
+    view for `products`, the cells of each reference's."""
+    asked = view.measured if where is None else view.measured & where
+    unexplained = np.full(asked.shape, np.nan, np.float32)
+    if not asked.any():
         return Searched(unexplained, float("nan"))
-    query = dense.query[view.measured]
+    query = dense.query[asked]
     found = []
     for product, grid in zip(products, dense.references, strict=True):
-        kept = _kept(product)
-        forward, gone = nearest_patches(query, grid[kept])
-        found.append((forward, top_mean(gone[product[kept]])))
-    unexplained[view.measured] = np.min([forward for forward, _ in found], axis=0)
+        cells = kept(product)
+        forward, gone = nearest_patches(query, grid[cells])
+        found.append((forward, top_mean(gone[product[cells]])))
+    unexplained[asked] = np.min([forward for forward, _ in found], axis=0)
     return Searched(unexplained, min(absent for _, absent in found))
 
 
-def _kept(product: Mask) -> Mask:
+def kept(product: Mask) -> Mask:
     """Cells of a reference that are searched: its product, what touches it, and of the rest, which
     repeats itself, every second row and column. A third of the time where the product is small."""
-    kept = grown(product)
-    kept[::2, ::2] = True
-    return kept
+    cells = grown(product)
+    cells[::2, ::2] = True
+    return cells
 
 
 def nearest_patches(some: Floats, others: Floats) -> tuple[Floats, Floats]:

@@ -145,15 +145,15 @@ def examine(
     best = alignment.fitting if alignment else None
     with timed("embed"):
         view = _view(query, best, references, embedder)
-    usable = _usable(alignment, view)
+    pairings = usable(alignment, view)
     look = cache(lambda: _look(query, view))
     with timed("glare"):
-        seen = _without_glare(query, view, references, usable, look)
+        seen = _without_glare(query, view, references, pairings, look)
     with timed("compare"):
         comparison = compare(
             seen,
             references,
-            usable,
+            pairings,
             foreground=query.foreground,
             metrics=embedder.metrics,
             picture=query.pixels,
@@ -265,6 +265,7 @@ def _without_glare(
     return without_core(view, clipped)
 
 
-def _usable(alignment: Alignment | None, view: View) -> dict[str, Pairing]:
+def usable(alignment: Alignment | None, view: View) -> dict[str, Pairing]:
+    """By reference ID, the pairings by which references are compared with the view."""
     pairings = alignment.pairings if alignment else ()
     return {p.reference_id: p for p in pairings if comparable(p, view)}

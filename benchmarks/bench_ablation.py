@@ -19,6 +19,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,7 +28,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from anomaly import compare, detail, glare, matched, pipeline, profile, rim, score
+from anomaly import compare, detail, glare, matched, pipeline, placed, profile, rim, score
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
@@ -52,13 +53,19 @@ def _off(target: object, name: str, stand_in: object) -> Callable[[], Any]:
 
 def _one_metric(embedder: Embedder) -> Metrics | None:
     found = shipped_metrics(embedder._backbone.spec)
-    return None if found is None else Metrics(found.anywhere, found.anywhere)
+    return None if found is None else Metrics(found.anywhere, found.anywhere, found.anywhere)
+
+
+def _beside_as_placed(embedder: Embedder) -> Metrics | None:
+    found = shipped_metrics(embedder._backbone.spec)
+    return None if found is None else replace(found, beside=found.placed)
 
 
 PARTS: Mapping[str, Callable[[], Any]] = {
     "everything on": _everything,
     "no metric": _off(Embedder, "metrics", None),
     "places in the metric for anywhere": _off(Embedder, "metrics", property(_one_metric)),
+    "surroundings in the metric for places": _off(Embedder, "metrics", property(_beside_as_placed)),
     "no glare mask": _off(pipeline, "_without_glare", lambda query, view, *_: view),
     "no veils": _off(glare, "_tops", lambda veil, _: veil > np.inf),
     "all that is clipped is glare": _off(glare._Around, "fades", lambda *_, **__: True),
@@ -80,8 +87,8 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "top 1 %": _off(rim, "_SHARE", 0.01),
     "no outline": _off(compare, "compare_outlines", lambda *_, **__: None),
     "no turned view": _off(pipeline, "wants_turning", lambda pairing: False),
-    "no alignment": _off(pipeline, "_usable", lambda alignment, view: {}),
-    "window of 2 cells": _off(compare, "_RADIUS", 2),
+    "no alignment": _off(pipeline, "usable", lambda alignment, view: {}),
+    "window of 2 cells": _off(placed, "RADIUS", 2),
 }
 
 

@@ -43,7 +43,16 @@ def shooter(
 def as_references(
     product_id: str, photographs: Sequence[Photograph], *, embedder: Embedder
 ) -> Rendered:
-    """Store and read back, so that grids have been through the codec."""
+    references, pictures = stored(product_id, photographs, embedder=embedder)
+    step = ProfileStep(embedder, pictures.__getitem__)
+    return Rendered(references, read_profile(step(references)))
+
+
+def stored(
+    product_id: str, photographs: Sequence[Photograph], *, embedder: Embedder
+) -> tuple[list[Reference], dict[str, bytes]]:
+    """References that were stored and read back, so that grids have been through the codec, and
+    their pictures by their IDs."""
     references, pictures = [], {}
     for slot, photograph in enumerate(photographs):
         digest = f"{slot:032x}" * 2
@@ -51,8 +60,7 @@ def as_references(
         found = describe(photograph.image, embedder)
         references.append(from_record(to_record(row, found), found.vector))
         pictures[references[-1].reference_id] = _png(photograph.image)
-    step = ProfileStep(embedder, pictures.__getitem__)
-    return Rendered(references, read_profile(step(references)))
+    return references, pictures
 
 
 def as_query(image: Pixels) -> Query:

@@ -22,7 +22,7 @@ from compared_product import (
     view_of,
 )
 
-from anomaly.compare import _windows
+from anomaly.placed import windows
 from anomaly.results import View
 from gallery import Reference
 
@@ -49,7 +49,7 @@ def test_windows_equal_a_search_of_all_pairs(seed: int, shape) -> None:
     rng = np.random.default_rng(seed)
     query, moved = rng.normal(size=(2, *shape, 4)).astype(np.float32)
     on, measured = rng.random((2, *shape)) < [[[0.3]], [[0.7]]]
-    found = _windows(query, moved, on, measured)
+    found = windows(query, moved, on, measured)
     wanted = windows_by_hand(query, moved, on, measured)
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-3)  # NaN at the same places

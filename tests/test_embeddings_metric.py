@@ -24,7 +24,7 @@ def differences(spreads: list[float], count: int = 40_000) -> np.ndarray:
 
 def test_whitened_differences_are_nearly_round_and_as_large_as_before() -> None:
     found = differences([4.0, 2.0, 1.0, 0.5])
-    after = found @ whitening(found)
+    after = found @ whitening(found, found)
     spreads = np.sqrt(np.linalg.eigvalsh(np.cov(after.T)))
     before = np.sqrt(np.linalg.eigvalsh(np.cov(found.T)))
     assert spreads.max() / spreads.min() < 2 < 7 < before.max() / before.min()
@@ -33,28 +33,51 @@ def test_whitened_differences_are_nearly_round_and_as_large_as_before() -> None:
 
 def test_round_differences_change_nothing() -> None:
     found = differences([1.5, 1.5, 1.5])
-    np.testing.assert_allclose(whitening(found), np.eye(3), atol=0.02)
+    np.testing.assert_allclose(whitening(found, 7 * found), np.eye(3), atol=0.02)
 
 
 def test_whitening_survives_features_that_never_change() -> None:
     found = np.concatenate([differences([1.0, 2.0]), np.zeros((40_000, 1), np.float32)], axis=1)
-    assert np.isfinite(whitening(found)).all()
+    assert np.isfinite(whitening(found, found)).all()
 
 
-def test_discriminants_are_the_directions_that_tell_things_apart() -> None:
-    """Fisher's, where both covariances are known: variances between of 9, 1, 25 against 1, 4, 1
-    within, along the axes of a turned frame."""
-    within, between = differences([1.0, 2.0, 1.0]), differences([3.0, 1.0, 5.0])
-    turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
-    found = turn.T @ discriminants(within, between, count=2)
-    first, second = np.abs(found).T
-    assert first.argmax() == 2
-    assert second.argmax() == 0
-    assert np.sort(first)[1] < 0.02 * first.max()
-    assert np.sort(second)[1] < 0.02 * second.max()
-    assert first.max() / second.max() == pytest.approx((25 / 9) ** 0.35, rel=0.02)
-    after = within @ discriminants(within, between)
+def moments(found: np.ndarray, power: int) -> np.ndarray:
+    weights = np.linalg.norm(found, axis=1) ** power
+    return np.einsum("n,ni,nj->ij", weights, found, found) / weights.sum()
+
+
+def test_discriminants_are_the_directions_that_tell_damage_apart() -> None:
+    """With all of them, squared distances are d' W^-1 B W^-1 d, with W within and B between."""
+    within, textures, damage, elsewhere = (
+        differences(spreads, 4000).astype(np.float64)
+        for spreads in ([1.0, 2.0, 1.0], [5.0, 2.0, 9.0], [3.0, 1.0, 5.0], [1.0, 9.0, 2.0])
+    )
+    usual, other = moments(within, 4), moments(textures, 4)
+    usual = 0.8 * usual + 0.2 * other * (np.trace(usual) / np.trace(other))
+    usual += 0.3 * np.trace(usual) / 3 * np.eye(3)
+    apart = [moments(found, 0) for found in (damage, elsewhere)]
+    between = apart[0] / np.trace(apart[0]) + 0.1 * apart[1] / np.trace(apart[1])
+    expected = np.linalg.inv(usual) @ between @ np.linalg.inv(usual)
+    kinds = within, textures, damage, elsewhere
+    found = discriminants(*kinds).astype(np.float64)
+    squared = found @ found.T
+    np.testing.assert_allclose(
+        squared / np.trace(squared), expected / np.trace(expected), atol=1e-4
+    )
+    few = discriminants(*kinds, count=2)
+    np.testing.assert_allclose(few / few[0, 0], found[:, :2] / found[0, 0], rtol=1e-4)
+    after = within @ discriminants(within, within, damage, elsewhere)
     assert (after**2).sum() == pytest.approx((within**2).sum(), rel=1e-3)
+
+
+def test_what_pristine_pictures_rarely_do_but_then_much_counts_for_little() -> None:
+    rng = np.random.default_rng(4)
+    within = np.zeros((10_000, 2), np.float32)
+    within[:, 0] = rng.normal(size=10_000)
+    within[:100, 1] = 6 * rng.normal(size=100)  # less on the whole: 0.36 of the variance
+    round_ = differences([2.0, 2.0], 10_000)
+    usual, rare = np.linalg.norm(discriminants(within, within, round_, round_), axis=1)
+    assert rare < 0.2 * usual
 
 
 def test_dense_features_in_a_metric_are_dense_features_times_the_metric() -> None:
@@ -75,8 +98,9 @@ def test_the_default_backbone_has_a_metric_and_other_weights_have_none() -> None
     assert metrics is not None
     dims = [len(weights) for weights in metrics.anywhere.weights]
     assert {weights.shape[1] for weights in metrics.anywhere.weights} == {sum(dims)}
-    assert [len(weights) for weights in metrics.placed.weights] == dims
-    assert {weights.shape[1] for weights in metrics.placed.weights} == {64}
+    for metric in (metrics.placed, metrics.beside):
+        assert [len(weights) for weights in metric.weights] == dims
+        assert {weights.shape[1] for weights in metric.weights} == {64}
     assert shipped_metrics(replace(spec, weights_sha256="0" * 64)) is None
     assert shipped_metrics(replace(spec, floors=(0.0, 0.0))) is None
 

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from anomaly.compare import _sample
+from anomaly.placed import sample
 from embeddings.patches import Floats, PatchGrid
 from embeddings.registration import Matrix, transform
 
@@ -36,7 +36,7 @@ def over_picture(
     places = patches.cells_of(transform(view, centres.reshape(-1, 2)))
     known = np.isfinite(values)
     filled = np.stack([np.where(known, values, 0.0), known], axis=2).astype(np.float32)
-    found, inside = _sample(filled, places)
+    found, inside = sample(filled, places)
     seen = inside & (found[:, 1] >= 0.5)
     heat = np.where(seen, found[:, 0] / np.maximum(found[:, 1], 0.5), np.nan)
     return heat.astype(np.float32).reshape(rows, columns)

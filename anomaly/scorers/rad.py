@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.compare import _overlap
 from anomaly.pipeline import StageClock
+from anomaly.placed import overlap
 from anomaly.rim import top_mean
 from anomaly.scorers.errors import ScorerOption
 from anomaly.scorers.heat import over_picture
@@ -102,8 +102,8 @@ def best_cosine(query: Floats, reference: Floats, *, radius: int) -> Floats:
     best = np.full((height, width), -np.inf, np.float32)
     for down in range(-radius, radius + 1):
         for right in range(-radius, radius + 1):
-            here = _overlap(height, down), _overlap(width, right)
-            beside = _overlap(height, -down), _overlap(width, -right)
+            here = overlap(height, down), overlap(width, right)
+            beside = overlap(height, -down), overlap(width, -right)
             cosine = np.einsum("hwd,hwd->hw", query[here], there[beside])
             np.maximum(best[here], cosine, out=best[here])
     return best
