@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+import cv2
 import numpy as np
 
 from anomaly.bend import compare_bends
@@ -40,6 +41,7 @@ COMPARE_VERSION = 14
 # with the same logo begin at 0.58, but agree on a tenth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.68
 _WIDE = 0.15  # span of an alignment from which the second holds
+_SEAM = 4  # cells on each side of the picture's border
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
 
@@ -80,9 +82,10 @@ def compare(
     found = [p for _, p in sound]
     product = np.any([p.lies for p in found], axis=0)
     known = searched(view, dense, products, where=grown(product)).unexplained
+    inside = ~_seam(view)
     channels = (
-        *_product_channels(known, found, product, bounded=bounded),
-        _beside(view, references, products, ~grown(product), spaces[2]),
+        *_product_channels(known, found, product, inside, bounded=bounded),
+        _beside(view, references, products, inside & ~grown(product), spaces[2]),
     )
     coverage = max(p.coverage for p in found)
     comparison = Comparison(channels, content, product, coverage, refuted, bounded)
@@ -158,16 +161,16 @@ def _refuted(pairing: Pairing, placed: Placed) -> bool:
 
 
 def _product_channels(
-    unexplained: Floats, found: Sequence[Placed], product: Mask, *, bounded: bool
+    unexplained: Floats, found: Sequence[Placed], product: Mask, inside: Mask, *, bounded: bool
 ) -> tuple[Channel, ...]:
-    """`unexplained` wherever it lies. A product whose bounds are a guess has no rim, and details
-    are asked for beyond them."""
+    """`unexplained` wherever it lies; rims only `inside`. A product whose bounds are a guess has no
+    rim, and details are asked for beyond them."""
     near = _least(np.stack([p.forward for p in found]))
     # Where no aligned reference speaks, the global answer stands for both.
     both = unexplained + np.where(np.isfinite(near), near, unexplained)
     ring = grown(product)
     core = within(product) if bounded else ring
-    inner, rim = np.where(core, both, np.nan), np.where(ring & ~core, both, np.nan)
+    inner, rim = np.where(core, both, np.nan), np.where(ring & ~core & inside, both, np.nan)
     gone = np.where(core, _least(np.stack([p.backward for p in found])), np.nan)
     coverage = max(p.coverage for p in found)
     return (
@@ -175,6 +178,15 @@ def _product_channels(
         Channel("rim", rim, placed_score(rim), coverage),
         Channel("missing", gone, placed_score(gone), coverage),
     )
+
+
+def _seam(view: View) -> Mask:
+    """(H, W) cells that what was filled in beyond the picture reaches: the product goes on there as
+    it is in the reference, what lies beside it doesn't."""
+    if not view.partial:
+        return np.zeros(view.measured.shape, np.bool_)
+    reach = np.ones((2 * _SEAM + 1, 2 * _SEAM + 1), np.uint8)
+    return np.asarray(cv2.dilate((~view.shown).astype(np.uint8), reach) > 0)
 
 
 def _beside(

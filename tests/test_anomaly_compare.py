@@ -67,8 +67,8 @@ def test_an_outline_is_one_more_channel_where_both_masks_are_trusted() -> None:
     assert [c.name for c in found.placed] == [
         "product",
         "rim",
-        "surroundings",
         "missing",
+        "surroundings",
         "outline",
     ]
     (outline,) = (c for c in found.placed if c.name == "outline")
@@ -225,6 +225,24 @@ def test_what_agrees_on_much_of_the_product_is_refuted_later(
     ground = given_foreground(mask_at())
     found = compare(view_of(image), [reference_of(image)], {"r0": pairing}, foreground=ground)
     assert (found.refuted == ("r0",)) is refuted
+
+
+def test_beside_the_product_nothing_is_said_where_the_filled_in_reaches() -> None:
+    """A partial view goes on as in its reference; the ground there has nothing to do with ours."""
+    view = view_of(picture(ground=3))
+    shows = np.ones(view.measured.shape, np.bool_)
+    shows[:, :5] = False
+    arguments = [reference_of(picture())], {"r0": pairing_of()}
+    ground = given_foreground(mask_at())
+    for partial, columns in ((True, 9), (False, 5)):
+        seen = replace(view, measured=shows, partial=partial)
+        maps = maps_of(compare(seen, *arguments, foreground=ground))
+        beside = np.isfinite(maps["surroundings"])
+        assert not beside[:, :columns].any()
+        assert beside[0, columns:].all()
+        rim, product = np.isfinite(maps["rim"]), np.isfinite(maps["product"])
+        assert not rim[:, :columns].any()
+        np.testing.assert_array_equal((product | rim)[:, columns:], (beside == 0)[:, columns:])
 
 
 @pytest.mark.parametrize(("cells", "wanted"), [(0, 1.0), (6, 1.0), (9, 9 / 12), (12, 0.5)])
