@@ -18,9 +18,9 @@ KINDS: tuple[AuditKind, ...] = (
 )  # fmt: skip
 ACCUSED: tuple[AuditKind, ...] = ("wrong_product", "damaged", "blurred")
 """Kinds that say a reference is bad; they are what is quarantined unless told otherwise."""
-WIDE = 0.1
+WIDE = 0.15
 """Share of the product's cells beyond the threshold from which it may be another design: rendered
-damage of up to 4 % of a face marks up to 11 %, 21 of 24 new designs 33 to 71 %."""
+damage of up to 4 % of a face marks up to 12 %, 22 of 24 new designs 21 to 74 %."""
 
 _FAR = 10  # times as coarse, beyond which the figure says no more
 
