@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from anomaly.bend import compare_bends
-from anomaly.content import dense_in, searched
+from anomaly.content import Dense, dense_in, searched
 from anomaly.detail import compare_details
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
@@ -66,13 +66,7 @@ def compare(
     spaces = (metrics.anywhere, metrics.placed, metrics.beside) if metrics else (None, None, None)
     content = partial(_by_content, view, references, products, own, spaces[0])
     dense = dense_in(view, references if pairings else (), spaces[1])
-    usable = [
-        Aligned(reference, grid, product, pairings[reference.reference_id])
-        for reference, grid, product in zip(references, dense.references, products, strict=False)
-        if reference.reference_id in pairings
-    ]
-    placed = each(lambda one: placed_on(view, one, dense.query), usable)
-    both = list(zip(usable, placed, strict=True))
+    both = _in_place(view, references, products, pairings, dense)
     refuted = tuple(o.reference.reference_id for o, p in both if _refuted(o.pairing, p))
     sound = [(o, p) for o, p in both if o.reference.reference_id not in refuted]
     if not sound:
@@ -94,6 +88,22 @@ def compare(
         *_pixel_channels(picture, pairs, view, comparison),
     ]
     return replace(comparison, placed=(*channels, *finer))
+
+
+def _in_place(
+    view: View,
+    references: Sequence[Reference],
+    products: Sequence[Mask],
+    pairings: Mapping[str, Pairing],
+    dense: Dense,
+) -> list[tuple[Aligned, Placed]]:
+    usable = [
+        Aligned(reference, grid, product, pairings[reference.reference_id])
+        for reference, grid, product in zip(references, dense.references, products, strict=False)
+        if reference.reference_id in pairings
+    ]
+    placed = each(lambda one: placed_on(view, one, dense.query), usable)
+    return list(zip(usable, placed, strict=True))
 
 
 def _by_content(
