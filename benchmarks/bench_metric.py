@@ -46,7 +46,7 @@ def main() -> None:
     found = [one for seed in SEEDS for one in examined(seed, embedder)]
     plain = {"none": None, "anywhere": metrics.anywhere}
     placed = plain | {"placed": metrics.placed}
-    product = [(one.damage, one.product.difference) for one in found]
+    product = [(one.damage, one.product.difference) for one in found if one.damage != "spill"]
     beside = [(one.damage, one.beside.difference) for one in found if one.damage in ("", "spill")]
     figures = {
         "product": _each(product, placed),
