@@ -55,7 +55,8 @@ def main() -> None:
         export(home, seeds=given.seeds, part=part, parts=parts)
         return
     files = sorted(home.glob(f"*-{SCORING.digest[:12]}.json"))
-    assert files, f"nothing exported in {home}: run export first"
+    products = 12 * _SEEDS[given.seeds][1]
+    assert len(files) == products, f"{len(files)} of {products} products in {home}: export all"
     figures = table([row for file in files for row in json.loads(file.read_text("utf-8"))])
     if given.seeds == "reported":
         save("naming", "python -m benchmarks.bench_naming export, then evaluate", figures)
