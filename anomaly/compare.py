@@ -204,7 +204,10 @@ def _beside(
     metric: Metric | None,
 ) -> Channel:  # fmt: skip
     """What lies beside the product (`where`): in place of nothing, so in a metric of its own."""
-    found = searched(view, dense_in(view, references, metric), products, where=where).unexplained
+    found = np.full(where.shape, np.nan, np.float32)
+    if (view.measured & where).any():  # products that fill the picture are not projected twice
+        dense = dense_in(view, references, metric)
+        found = searched(view, dense, products, where=where).unexplained
     return Channel("surroundings", found, top_mean(found), float(view.measured.mean()))
 
 

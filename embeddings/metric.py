@@ -57,7 +57,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Metrics:
-    """See the module: for patches wherever they lie, and for patches of one place."""
+    """See the module: for patches wherever they lie, of one place, and beside products."""
 
     anywhere: Metric
     placed: Metric
