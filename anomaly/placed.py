@@ -39,7 +39,7 @@ class Placed:
 
     forward   distance of a query patch to the nearest within the window
     backward  the same for the reference's patch that belongs here
-    lies      cells of the picture where its product lies, and those of them that are measured: on
+    lies      cells of the picture where its product lies
     coverage  the share of its product that the view shows
     unlike    median backward distance over that of patches which have nothing to do with each other
     """
@@ -47,7 +47,6 @@ class Placed:
     forward: Floats
     backward: Floats
     lies: Mask
-    on: Mask
     coverage: float
     unlike: float
 
@@ -91,7 +90,7 @@ def placed_on(view: View, aligned: Aligned, query: Floats) -> Placed:
         strangers = _between_strangers(query[on], moved[on[rows, columns]])
         unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
     coverage = _coverage(aligned, view)
-    return Placed(forward, backward, lies, on, coverage, unlike)
+    return Placed(forward, backward, lies, coverage, unlike)
 
 
 def _between_strangers(some: Floats, others: Floats) -> float:
