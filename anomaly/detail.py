@@ -18,10 +18,12 @@ explanations counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
+from anomaly.looks import darkest
 from anomaly.matched import Laid, Matched, coarse_size
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
@@ -36,6 +38,7 @@ _CHROMA = 3.33
 _SLACK = 0.2  # of the band's width that a pixel may lie beyond it: edges are never as sharp again
 _DARK = 8.0  # grey levels added before ratios are taken
 _WINDOW = 21  # of the running median, in pixels of `coarse_size`
+_SIGMA = _WINDOW / 2.6  # beyond the product, where it is continued
 _LOG_STEPS = 80.0  # of the gain's logarithm, per unit, so that it fits a byte
 _GAMMA = 2.2  # of a byte: light adds up in its power
 _LEAST_VEIL = 8.0  # of 255, linear: under it, none is looked for
@@ -88,10 +91,10 @@ def _beyond(query: Pixels, coarse: Pixels, laid: Laid) -> _Beyond:
     inside = _coarse(on * np.uint8(255)) > 127
     if not inside.any():
         return _Beyond(np.full(on.shape, 255, np.uint8), np.zeros(on.shape, np.bool_))
-    explained = _Light(coarse, _coarse(there), inside)
-    excess = _off_band(explained.as_gain(query), there)
+    explained, band = _Light(coarse, _coarse(there), inside), _band(there)
+    excess = _off_band(explained.as_gain(query), *band)
     if (lifted := explained.as_veil(query, there)) is not None:
-        excess = cv2.min(excess, _off_band(lifted, there))
+        excess = cv2.min(excess, _off_band(lifted, *band))
     if not laid.trusted:
         on = _fixed(excess, on, laid.product)
     return _Beyond(np.where(on > 0, excess, np.uint8(255)), np.asarray(on > 0))
@@ -113,7 +116,8 @@ class _Light:
     def as_gain(self, query: Pixels) -> Pixels:
         """The query's picture as the reference's light would show it."""
         grey, other = (_grey(one.astype(np.float32)) for one in (self.here, self.there))
-        brighter = _running_median(np.log((grey + _DARK) / (other + _DARK)), self.inside)
+        ratio = np.log((grey + _DARK) / (other + _DARK))
+        brighter = (self._median(ratio * np.float32(_LOG_STEPS) + 128) - 128) / _LOG_STEPS
         gain = _as_large(np.exp(-brighter), query)
         lit = cv2.multiply(query, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
         rest = cv2.merge([(gain - 1) * np.float32(_DARK)] * 3)
@@ -125,7 +129,7 @@ class _Light:
         here, other = (cv2.LUT(one, _LINEAR) for one in (self.here, self.there))
         ours, theirs = _grey(here), _grey(other)
         exposure = float(np.exp(-np.median(np.log((ours + 2) / (theirs + 2))[self.inside])))
-        veil = _windowed(np.maximum(ours * exposure - theirs, 0), self.inside)
+        veil = self._median(np.maximum(ours * exposure - theirs, 0))
         veil = np.maximum(veil, self._small_veils(here * np.float32(exposure) - other))
         if veil[self.inside].max() < _LEAST_VEIL:
             return None
@@ -134,14 +138,29 @@ class _Light:
         lifted = _TO_BYTE[cv2.subtract(cv2.LUT(query, lit), less)]  # never below 0
         return np.asarray(np.where(query >= _CLIPPED, np.maximum(lifted, there), lifted))
 
+    def _median(self, values: Floats) -> Floats:
+        """Running median of (h, w) values in bytes' range, continued smoothly beyond `inside`."""
+        weights, blurred = self._weights
+        around = cv2.GaussianBlur(values * weights, (0, 0), _SIGMA) / (blurred + 1e-3)
+        coded = np.clip(np.rint(np.where(self.inside, values, around)), 0, 255).astype(np.uint8)
+        return np.asarray(cv2.medianBlur(coded, _WINDOW), np.float32)
+
+    @cached_property
+    def _weights(self) -> tuple[Floats, Floats]:
+        """(h, w) of what is inside, and its Gaussian mean."""
+        weights = self.inside.astype(np.float32)
+        return weights, np.asarray(cv2.GaussianBlur(weights, (0, 0), _SIGMA))
+
     def _small_veils(self, added: Floats) -> Floats:
         """(h, w) the most of (h, w, 3) `added` light that no colour lacks, and that is smooth."""
-        least = np.where(self.here >= _CLIPPED, np.float32(np.inf), added).min(axis=2)
+        least = darkest(np.where(self.here >= _CLIPPED, np.float32(np.inf), added))
         least[~self.inside | np.isinf(least)] = 0
         veil = cv2.medianBlur(np.clip(least, 0, 255).astype(np.uint8), 5).astype(np.float32)
         steps = _STEEPEST * cv2.dilate(veil, _NEAR_PEAK) + 1
         for _ in range(round(2 / _STEEPEST)):
-            veil = cv2.min(veil, cv2.erode(veil, _NEXT) + steps)
+            before, veil = veil, cv2.min(veil, cv2.erode(veil, _NEXT) + steps)
+            if np.array_equal(before, veil):
+                break
         return np.asarray(cv2.GaussianBlur(veil, (0, 0), 1.0))
 
 
@@ -154,27 +173,15 @@ def _as_large(values: Floats, picture: Pixels) -> Floats:
     return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_LINEAR))
 
 
-def _running_median(values: Floats, inside: Mask) -> Floats:
-    """Median in a window of (h, w) logarithms, which are continued smoothly beyond `inside`."""
-    median = _windowed(values * np.float32(_LOG_STEPS) + 128, inside)
-    return np.asarray((median - 128) / _LOG_STEPS, np.float32)
+def _band(there: Pixels) -> tuple[Pixels, Pixels]:
+    """(h, w, 3) the lowest and highest opponent colours within a pixel's reach."""
+    theirs, reach = cv2.transform(there, _PLANES), np.ones((3, 3), np.uint8)
+    return cv2.erode(theirs, reach), cv2.dilate(theirs, reach)
 
 
-def _windowed(values: Floats, inside: Mask) -> Floats:
-    """Running median of (h, w) values in bytes' range, continued smoothly beyond `inside`."""
-    weights, sigma = inside.astype(np.float32), _WINDOW / 2.6
-    around = cv2.GaussianBlur(values * weights, (0, 0), sigma) / (
-        cv2.GaussianBlur(weights, (0, 0), sigma) + 1e-3
-    )
-    coded = np.clip(np.rint(np.where(inside, values, around)), 0, 255).astype(np.uint8)
-    return np.asarray(cv2.medianBlur(coded, _WINDOW), np.float32)
-
-
-def _off_band(query: Pixels, there: Pixels) -> Pixels:
-    """(h, w) uint8: how far opponent colours lie beyond those within a pixel's reach."""
-    ours, theirs = cv2.transform(query, _PLANES), cv2.transform(there, _PLANES)
-    reach = np.ones((3, 3), np.uint8)
-    high, low = cv2.dilate(theirs, reach), cv2.erode(theirs, reach)
+def _off_band(query: Pixels, low: Pixels, high: Pixels) -> Pixels:
+    """(h, w) uint8: how far opponent colours lie beyond those of the band."""
+    ours = cv2.transform(query, _PLANES)
     beyond = cv2.max(cv2.subtract(ours, high), cv2.subtract(low, ours))
     beyond = cv2.addWeighted(beyond, 1.0, cv2.subtract(high, low), -_SLACK, 0)
     light, red, blue = cv2.split(beyond)

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import cv2
 import numpy as np
 
-from anomaly.looks import onto_look, scaled, warped, warped_mask
+from anomaly.looks import darkest, onto_look, scaled, warped, warped_mask
 from anomaly.results import Pairing, View
 from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
@@ -26,7 +25,6 @@ from embeddings.threads import each
 from gallery.describe import Reference
 
 GLARE_VERSION = 5
-_Picture = TypeVar("_Picture", Pixels, Floats)
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -80,7 +78,7 @@ def without_glare(
     lit = [one for one in added if one is not None]
     if not lit:
         return view
-    clipped = _least(small) >= _CLIPPED
+    clipped = darkest(small) >= _CLIPPED
     veil = np.minimum.reduce([one.veil for one in lit])
     product = np.logical_or.reduce([one.product for one in lit])
     white = np.mean([one.white for one in lit], axis=0) >= 0.5
@@ -92,7 +90,7 @@ def without_glare(
     without = _sparing(view, cells, _shares(product, view) > 0.5)
     if without is view:
         return view
-    white = (_shares(_least(small) >= _WHITE, view) > _HIDDEN_SHARE).astype(np.uint8)
+    white = (_shares(darkest(small) >= _WHITE, view) > _HIDDEN_SHARE).astype(np.uint8)
     through = view.measured & ~without.measured & ~(cv2.dilate(white, _RIMS[0]) > 0)
     return replace(without, veiled=through)
 
@@ -181,10 +179,10 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
     brightest = cv2.dilate(there, _REACH)
     lit = cv2.convertScaleAbs(brightest, alpha=_UNEVEN)
     added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), lit)
-    veil = cv2.blur(_least(added), (3, 3)).astype(np.float32)
+    veil = cv2.blur(darkest(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
     calm, usual = (cv2.GaussianBlur(one, (0, 0), 1.0) for one in (small, there))
-    light = _least(cv2.addWeighted(calm, gain, usual, -1.0, 0.0, dtype=cv2.CV_32F))
+    light = darkest(cv2.addWeighted(calm, gain, usual, -1.0, 0.0, dtype=cv2.CV_32F))
     mask = reference.foreground.mask
     if reference.foreground.confidence >= _TRUSTED and mask.any():
         shown = reference.thumbnail.shape[1::-1]
@@ -192,18 +190,12 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
         product = (warped_mask(small_mask, motion, size) > 0) & inside
     else:
         product = inside
-    return _Lit(veil, light, (_least(brightest) >= _WHITE) & inside, product)
+    return _Lit(veil, light, (darkest(brightest) >= _WHITE) & inside, product)
 
 
 def _usual(picture: Pixels, inside: Mask) -> float:
     """Median brightness, 0 to 255."""
     return float(np.median(cv2.transform(picture, np.full((1, 3), 1 / 3))[inside]))
-
-
-def _least(picture: _Picture) -> _Picture:
-    """(h, w) the darkest colour of each pixel."""
-    red, green, blue = cv2.split(picture)
-    return np.asarray(cv2.min(cv2.min(red, green), blue))
 
 
 def _connected(lit: Mask, seeds: Mask) -> Mask:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
 from anomaly.results import Pairing, View
 from embeddings.images import Pixels
+from embeddings.patches import Floats
 from embeddings.registration import Matrix, inverse
 from gallery.describe import Reference
+
+_Picture = TypeVar("_Picture", Pixels, Floats)
 
 
 def look_of(image: Pixels, view: View) -> Pixels:
@@ -74,3 +78,9 @@ def scaled(factor: float) -> Matrix:
     """Pixels -> pixels of the picture `factor` times as large."""
     rest = (factor - 1) / 2
     return np.array([[factor, 0, rest], [0, factor, rest], [0, 0, 1]])
+
+
+def darkest(picture: _Picture) -> _Picture:
+    """(h, w): the darkest of each pixel's three colours."""
+    red, green, blue = cv2.split(picture)
+    return np.asarray(cv2.min(cv2.min(red, green), blue))

@@ -96,10 +96,13 @@ def lay_upon(
     closer = _shift(-columns.start * cell_px, -rows.start * cell_px) @ scaled(zoom)
     size = ((rows.stop - rows.start) * cell_px, (columns.stop - columns.start) * cell_px)
     query = _calmed(part_of(picture, closer @ to_look(view), size))
-    grey = cv2.cvtColor(query, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(
+        cv2.cvtColor(query, cv2.COLOR_RGB2GRAY), coarse_size(size), interpolation=cv2.INTER_AREA
+    )
     # The grid may end beyond the picture: nothing is known there.
     inside = warped_mask(np.ones(picture.shape[:2], np.uint8), closer @ to_look(view), size)
-    laid = tuple(each(lambda one: _laid(one, closer, grey, inside), sources))
+    here = _flat(grey)
+    laid = tuple(each(lambda one: _laid(one, closer, here, inside), sources))
     return Matched(query, laid, rows, columns, cell_px, view)
 
 
@@ -158,12 +161,13 @@ def _cell_px(view: View, sources: Sequence[_Source], longest: int) -> int:
     return max(stride, math.floor(zoom * stride + 1e-6))
 
 
-def _laid(source: _Source, closer: Matrix, grey: Pixels, inside: Pixels) -> Laid:
-    size = (grey.shape[0], grey.shape[1])
+def _laid(source: _Source, closer: Matrix, here: Floats, inside: Pixels) -> Laid:
+    """`here`: the query's light at `coarse_size`, `inside`: where its picture is known."""
+    size = (inside.shape[0], inside.shape[1])
     masks = closer @ source.mask_motion
     motion, calm = closer @ source.motion, _calmed(source.picture)
     known = warped_mask(source.known, masks, size)
-    rest, likeness = _rest(motion, calm, grey, known)
+    rest, likeness = _rest(motion, calm, here, known)
     picture = warped(calm, rest @ motion, size)
     known = warped_mask(source.known, rest @ masks, size) * inside
     product = warped_mask(source.mask, rest @ masks, size) * inside
@@ -185,14 +189,13 @@ def coarse_size(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(factor * size[1])), max(1, round(factor * size[0]))
 
 
-def _rest(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> tuple[Matrix, float]:
+def _rest(motion: Matrix, picture: Pixels, here: Floats, on: Pixels) -> tuple[Matrix, float]:
     """The affine correction after which both pictures correlate best, and how well (ECC:
     Evangelidis & Psarakis, PAMI 2008); none where that fails or goes astray."""
-    small = coarse_size(grey.shape)
-    down = np.diag([small[0] / grey.shape[1], small[1] / grey.shape[0], 1.0])
+    (tall, wide), small = on.shape, here.shape[::-1]
+    down = np.diag([small[0] / wide, small[1] / tall, 1.0])
     down[:2, 2] = (np.diag(down)[:2] - 1) / 2
     there = _flat(warped(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), down @ motion, small[::-1]))
-    here = _flat(cv2.resize(grey, small, interpolation=cv2.INTER_AREA))
     mask = cv2.resize(on, small, interpolation=cv2.INTER_NEAREST)
     try:
         likeness, found = cv2.findTransformECC(
@@ -201,7 +204,6 @@ def _rest(motion: Matrix, picture: Pixels, grey: Pixels, on: Pixels) -> tuple[Ma
     except cv2.error:  # it doesn't converge, or there is nothing to correlate
         return np.eye(3), _correlation(here, there, mask > 0)
     rest = inverse(down) @ np.vstack([found, [0, 0, 1]]) @ down
-    tall, wide = grey.shape
     corners = np.array([[0, wide, 0, wide], [0, 0, tall, tall], [1, 1, 1, 1]])
     moved = np.abs((rest @ corners - corners)[:2]).max()
     if moved > _MOST_MOVED * max(tall, wide):

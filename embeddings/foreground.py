@@ -175,11 +175,13 @@ def _unlike(colours: NDArray[np.float32], tones: list[_Tone]) -> NDArray[np.floa
     Distances from which no pixel is background are all the same, or the two classes would be the
     loud colours and the rest.
     """
-    whitening = np.concatenate([tone.whitening for tone in tones], axis=1)
-    centres = np.concatenate([tone.mean @ tone.whitening for tone in tones])
-    white = (colours.reshape(-1, 3) @ whitening - centres).reshape(-1, len(tones), 3)
-    nearest = np.einsum("ntc,ntc->nt", white, white).min(axis=1).reshape(colours.shape[:-1])
-    return np.asarray(np.log1p(np.minimum(nearest, np.float32(_OTHER))), np.float32)
+    planes = np.ascontiguousarray(colours.reshape(-1, 3).T)  # long rows: ten times as fast
+    nearest = np.full(planes.shape[1], np.float32(_OTHER))
+    for tone in tones:
+        white = tone.whitening.T @ planes
+        white -= (tone.mean @ tone.whitening)[:, None]
+        np.minimum(nearest, np.einsum("cn,cn->n", white, white), out=nearest)
+    return np.asarray(np.log1p(nearest).reshape(colours.shape[:-1]), np.float32)
 
 
 def _background(colours: NDArray[np.float32]) -> list[_Tone]:

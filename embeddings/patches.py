@@ -62,7 +62,7 @@ class PatchGrid:
             _upsample(part, layer.stride_px / finest, self.shape)
             for part, layer in zip(parts, self.layers, strict=True)
         ]
-        return np.concatenate(wide, axis=2) if metric is None else np.add.reduce(wide)
+        return np.concatenate(wide, axis=2) if metric is None else sum(wide[1:], start=wide[0])
 
     def coarse(self) -> Floats:
         """(h, w, sum of D) float32: layers soft-normalised, joined at the cells of the coarsest."""
