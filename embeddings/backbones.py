@@ -25,6 +25,7 @@ import numpy as np
 
 from embeddings import weights
 from embeddings.errors import BackboneError, WeightsMismatch, WeightsNotFound
+from embeddings.folded import folded
 from embeddings.images import Pixels
 from embeddings.patches import Floats
 
@@ -164,11 +165,15 @@ class TimmBackbone:
 
     def network(self) -> Any:
         """The torch module on its device, loaded on first use."""
+        import torch
+
         with self._loading:
             if self._network is None:
-                self._network = _load_lite0()
+                self._network = folded(_load_lite0())
             if not self._placed:
                 self._network = self._network.to(self._device)
+                if self._device == "cpu":  # a cell's channels side by side: the same bits, faster
+                    self._network.to(memory_format=torch.channels_last)
                 self._placed = True
             return self._network
 

@@ -1,0 +1,67 @@
+"""Batch norms folded into convolutions: none is left, and the network computes what it did."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from timm.layers.norm_act import BatchNormAct2d
+from torch import nn
+
+from embeddings.backbones import _load_lite0
+from embeddings.folded import folded
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_stem, self.bn1 = nn.Conv2d(3, 8, 3, stride=2), BatchNormAct2d(8)
+        self.bn1.running_mean.uniform_(-1, 1)
+        self.inner = nn.Module()
+        self.inner.conv_dw = nn.Conv2d(8, 8, 3, padding=1, groups=8)  # has a bias of its own
+        self.inner.bn2 = BatchNormAct2d(8, apply_act=False)
+        self.inner.bn2.running_var.uniform_(0.2, 5.0)
+        self.alone = BatchNormAct2d(8)  # after no convolution of its module's
+        self.alone.running_mean.uniform_(-1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn1(self.conv_stem(x))
+        return self.alone(self.inner.bn2(self.inner.conv_dw(x)))
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return Network().eval()
+
+
+def test_a_folded_network_computes_what_it_did(network: nn.Module) -> None:
+    pictures = torch.randn(2, 3, 32, 40)
+    with torch.inference_mode():
+        wanted = network(pictures)
+        found = folded(copy.deepcopy(network))(pictures)
+    assert (wanted > 0).any()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_norms_that_follow_a_convolution_are_gone_and_others_stay(network: nn.Module) -> None:
+    left = [name for name, m in folded(network).named_modules() if isinstance(m, BatchNormAct2d)]
+    assert left == ["alone"]
+
+
+def test_activations_stay(network: nn.Module) -> None:
+    folded(network)
+    assert isinstance(network.bn1, nn.ReLU)
+    assert isinstance(network.inner.bn2, nn.Identity)
+
+
+def test_lite0_is_folded_whole_and_computes_what_it_did() -> None:
+    torch.manual_seed(0)
+    network, pictures = _load_lite0(), torch.randn(1, 3, 96, 64)
+    with torch.inference_mode():
+        wanted = network(pictures)
+        found = folded(network)(pictures)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    assert wanted.std() > 0.1
+    assert (found - wanted).abs().max() < 1e-4 * wanted.std()
