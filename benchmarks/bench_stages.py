@@ -1,16 +1,18 @@
 """What an inspection costs, stage by stage, as multiples of one network pass on the same picture.
 
-    AMISS_DATA=... python -m benchmarks.bench_stages    # 4 minutes on 2 cores
+    AMISS_DATA=... python -m benchmarks.bench_stages    # 6 minutes on 2 cores
 
-448 px, 4 references and 16. Passes (batch 1, the same picture, scaled and padded as for embedding)
-and inspections alternate in one process with the same threads; medians.
+448 px, 4 references and 16, on one thread and on all. Passes (`passes`; multiples are those of
+`plain`) and inspections alternate in one process with the same threads; medians.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ import numpy as np
 from anomaly import Inspector, build_gallery
 from anomaly.studio import draw_shot, make_products, render
 from benchmarks.machine import data_folder, save
-from embeddings import Embedder, Pixels, read_image
-from embeddings.embedder import _pad
+from benchmarks.passes import Passes
+from embeddings import read_image
 from embeddings.images import fit_longest_side
+from embeddings.threads import limit_threads
 
 _ROUNDS, _PICTURES = 6, 5
 _CASES = (
@@ -31,55 +34,52 @@ _CASES = (
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        figures = [
-            measure(name, count, Path(folder) / str(i)) for i, (name, count) in enumerate(_CASES)
-        ]
+    figures = []
+    for name, count in _CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            references, queries = _pictures(name, count, Path(folder))
+            build_gallery(references, Path(folder) / "gallery", product_id="one")
+            for threads in sorted({1, os.cpu_count() or 1}):
+                found = measure(Path(folder) / "gallery", queries, threads)
+                figures.append({"case": name, "references": count, **found})
     save("stages", "AMISS_DATA=... python -m benchmarks.bench_stages", figures)
 
 
-def measure(name: str, count: int, folder: Path) -> dict[str, Any]:
-    """Stage medians in ms, and the whole of `inspect` over one pass, with `count` references."""
-    references, queries = _pictures(name, count, folder)
-    build_gallery(references, folder / "gallery", product_id="one")
-    passes, wholes = [], []
+def measure(gallery: Path, queries: list[Path], threads: int) -> dict[str, Any]:
+    """Stage medians and the whole of `inspect` over one pass, on so many threads."""
+    wholes: list[float] = []
+    passes: dict[str, list[float]] = {}
     stages: dict[str, list[float]] = {}
-    with Inspector.open(folder / "gallery") as inspector, inspector._serving() as serving:
+    with Inspector.open(gallery) as inspector, inspector._serving() as serving:
+        one_pass = Passes(serving.embedder)
+        limit_threads(threads)
         for _ in range(_ROUNDS):
             for path in queries:
-                passes.append(_timed(lambda p=path: _network(serving.embedder, read_image(p))))
+                _add(passes, one_pass(read_image(path)))
                 start = time.perf_counter()
                 result = inspector.inspect(path, product_id="one")
                 wholes.append(1000 * (time.perf_counter() - start))
-                for stage, spent in result.timings_ms.items():
-                    stages.setdefault(stage, []).append(spent)
+                _add(stages, result.timings_ms)
     warm = len(queries)  # the first round warms up
-    one = float(np.median(passes[warm:]))
+    plain, own = (float(np.median(passes[name][warm:])) for name in ("plain", "own"))
     whole = float(np.median(wholes[warm:]))
     return {
-        "case": name,
-        "references": count,
+        "threads": threads,
         "working_px": list(fit_longest_side(read_image(queries[0]), 448).shape[:2]),
-        "network_pass_ms": round(one, 1),
+        "plain_pass_ms": round(plain, 1),
+        "own_pass_ms": round(own, 1),
         "inspect_ms": round(whole, 1),
-        "inspect_over_pass": round(whole / one, 2),
+        "inspect_over_pass": round(whole / plain, 2),
+        "inspect_over_own_pass": round(whole / own, 2),
         "stages_over_pass": {
-            stage: round(float(np.median(spent)) / one, 3) for stage, spent in stages.items()
+            stage: round(float(np.median(spent)) / plain, 3) for stage, spent in stages.items()
         },
     }
 
 
-def _network(embedder: Embedder, image: Pixels) -> float:
-    """Milliseconds of the network alone."""
-    backbone = embedder._backbone
-    padded = _pad(fit_longest_side(image, embedder.size_px), backbone.spec.pad_multiple)
-    start = time.perf_counter()
-    backbone.extract(padded[None])
-    return 1000 * (time.perf_counter() - start)
-
-
-def _timed(call: Any) -> float:
-    return float(call())
+def _add(times: dict[str, list[float]], found: Mapping[str, float]) -> None:
+    for name, spent in found.items():
+        times.setdefault(name, []).append(spent)
 
 
 def _pictures(name: str, count: int, folder: Path) -> tuple[Path, list[Path]]:
