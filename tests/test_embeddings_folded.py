@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions: none is left, and the network computes what it did."""
+"""What is folded into convolutions: none of it is left, and the network computes what it did."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
@@ -62,6 +63,31 @@ def test_lite0_is_folded_whole_and_computes_what_it_did() -> None:
     with torch.inference_mode():
         wanted = network(pictures)
         found = folded(network)(pictures)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    gone = (nn.BatchNorm2d, Conv2dSame)
+    assert not any(isinstance(module, gone) for module in network.modules())
     assert wanted.std() > 0.1
     assert (found - wanted).abs().max() < 1e-4 * wanted.std()
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("groups", [1, 6])
+def test_padding_stays_tensorflows(kernel: int, groups: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(Conv2dSame(6, 6, kernel, stride=2, groups=groups)).eval()
+    pictures = torch.randn(2, 6, 14, 20)
+    with torch.inference_mode():
+        wanted = network(pictures)
+        found = folded(copy.deepcopy(network))(pictures)
+    assert wanted.shape == (2, 6, 7, 10)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_other_convolutions_with_such_padding_stay() -> None:
+    others = [
+        Conv2dSame(3, 3, 3, stride=1),
+        Conv2dSame(3, 3, 3, stride=3),
+        Conv2dSame(3, 3, 2, stride=2),
+        Conv2dSame(3, 3, 3, stride=2, dilation=2),
+    ]
+    network = folded(nn.Sequential(*others))
+    assert all(isinstance(module, Conv2dSame) for module in network)
