@@ -135,8 +135,9 @@ class _Light:
             return None
         lit = np.minimum(_LINEAR * (exposure * _FINE), 65535).astype(np.uint16)
         less = cv2.merge([(_as_large(veil, query) * _FINE).astype(np.uint16)] * 3)
-        lifted = _TO_BYTE[cv2.subtract(cv2.LUT(query, lit), less)]  # never below 0
-        return np.asarray(np.where(query >= _CLIPPED, np.maximum(lifted, there), lifted))
+        lifted = _TO_BYTE.take(cv2.subtract(cv2.LUT(query, lit), less))  # never below 0
+        hides = cv2.threshold(query, _CLIPPED - 1, 255, cv2.THRESH_BINARY)[1]
+        return np.asarray(cv2.max(lifted, cv2.bitwise_and(there, hides)))
 
     def _median(self, values: Floats) -> Floats:
         """Running median of (h, w) values in bytes' range, continued smoothly beyond `inside`."""
