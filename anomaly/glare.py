@@ -74,7 +74,8 @@ def without_glare(
     """
     size = (round(_SCALE * look.shape[0]), round(_SCALE * look.shape[1]))
     small = cv2.resize(look, size[::-1], interpolation=cv2.INTER_AREA)
-    added = each(lambda pair: _light_added(small, *pair, view), references)
+    calm = cv2.GaussianBlur(small, (0, 0), 1.0)
+    added = each(lambda pair: _light_added(small, calm, *pair, view), references)
     lit = [one for one in added if one is not None]
     if not lit:
         return view
@@ -166,7 +167,10 @@ class _Lit:
     product: Mask
 
 
-def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: View) -> _Lit | None:
+def _light_added(
+    small: Pixels, calm: Pixels, reference: Reference, pairing: Pairing, view: View
+) -> _Lit | None:
+    """`calm`: the query's `small` picture without noise."""
     if reference.thumbnail is None:
         return None
     size = (small.shape[0], small.shape[1])
@@ -181,7 +185,7 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
     added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), lit)
     veil = cv2.blur(darkest(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
-    calm, usual = (cv2.GaussianBlur(one, (0, 0), 1.0) for one in (small, there))
+    usual = cv2.GaussianBlur(there, (0, 0), 1.0)
     light = darkest(cv2.addWeighted(calm, gain, usual, -1.0, 0.0, dtype=cv2.CV_32F))
     mask = reference.foreground.mask
     if reference.foreground.confidence >= _TRUSTED and mask.any():
@@ -195,7 +199,10 @@ def _light_added(small: Pixels, reference: Reference, pairing: Pairing, view: Vi
 
 def _usual(picture: Pixels, inside: Mask) -> float:
     """Median brightness, 0 to 255."""
-    return float(np.median(cv2.transform(picture, np.full((1, 3), 1 / 3))[inside]))
+    grey = cv2.transform(picture, np.full((1, 3), 1 / 3))
+    counts = cv2.calcHist([grey], [0], inside.view(np.uint8), [256], [0, 256]).cumsum()
+    low, high = np.searchsorted(counts, [(counts[-1] - 1) // 2, counts[-1] // 2], side="right")
+    return float(low + high) / 2
 
 
 def _connected(lit: Mask, seeds: Mask) -> Mask:

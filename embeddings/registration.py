@@ -124,9 +124,9 @@ def match(source: Keypoints, target: Keypoints) -> NDArray[np.intp]:
 
 def transform(matrix: Matrix, points_xy: NDArray[np.floating]) -> NDArray[np.float64]:
     """Apply a (3, 3) homogeneous matrix to (N, 2) points; points at infinity come out as NaN."""
-    lifted = np.c_[points_xy.astype(np.float64), np.ones(len(points_xy))] @ matrix.T
+    lifted = points_xy.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
     depth = np.where(np.abs(lifted[:, 2:]) > 1e-9, lifted[:, 2:], np.nan)
-    return cast(NDArray[np.float64], lifted[:, :2] / depth)
+    return lifted[:, :2] / depth
 
 
 def inverse(matrix: Matrix) -> Matrix:
