@@ -30,6 +30,7 @@ from anomaly.results import Finding
 from anomaly.studio import Damage, Photograph, Product, draw_shot, make_products, render
 from benchmarks.machine import save
 from benchmarks.rendered import Rendered, as_query, as_references, shooter
+from benchmarks.shares import add_part
 from embeddings import Embedder, open_embedder
 from embeddings.images import Mask
 from embeddings.threads import limit_threads
@@ -45,13 +46,13 @@ _OF_FLAT = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description="What damage is called.")
     parser.add_argument("deed", choices=("export", "evaluate"))
-    parser.add_argument("--part", default="0/1", help="i/n: the i-th of n shares of the products")
+    add_part(parser)
     parser.add_argument("--seeds", choices=sorted(_SEEDS), default="reported")
     parser.add_argument("--folder", type=Path, default=Path("benchmark-runs/naming"))
     given = parser.parse_args()
     home = given.folder / given.seeds
     if given.deed == "export":
-        part, parts = map(int, given.part.split("/"))
+        part, parts = given.part
         export(home, seeds=given.seeds, part=part, parts=parts)
         return
     files = sorted(home.glob(f"*-{SCORING.digest[:12]}.json"))

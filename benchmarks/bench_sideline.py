@@ -51,6 +51,7 @@ from benchmarks.datasets.studio import _PLANS, Query, _items, _references, _scen
 from benchmarks.datasets.studio_scenes import Item, sample_of
 from benchmarks.machine import data_folder, save
 from benchmarks.rendered import Rendered, as_query, as_references
+from benchmarks.shares import add_part
 from embeddings import Embedder, open_embedder
 from embeddings.patches import Floats
 from embeddings.threads import limit_threads
@@ -102,13 +103,13 @@ class Scored:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Realised sideline rates.")
     parser.add_argument("deed", choices=("export", "evaluate"))
-    parser.add_argument("--part", default="0/1", help="i/n: the i-th of n shares of the products")
+    add_part(parser)
     parser.add_argument("--seeds", choices=sorted(_FIRST_SEED), default="reported")
     parser.add_argument("--out", type=Path, default=Path("benchmark-runs/sideline"))
     given = parser.parse_args()
     home = given.out / given.seeds
     if given.deed == "export":
-        part, parts = map(int, given.part.split("/"))
+        part, parts = given.part
         export(home, list(units(given.seeds))[part::parts], real=part == 0)
         return
     figures = evaluate(read(home))

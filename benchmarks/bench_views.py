@@ -35,6 +35,7 @@ from anomaly.score import Prior, score
 from anomaly.studio import Damage, Product, draw_shot, make_products, render
 from benchmarks.machine import save
 from benchmarks.rendered import Rendered, as_query, as_references, shooter
+from benchmarks.shares import add_part
 from embeddings import Embedder, Pixels, open_embedder
 from embeddings.threads import limit_threads
 from gallery.describe import RECORD_CODEC
@@ -64,13 +65,13 @@ class Scored:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Four views against one.")
     parser.add_argument("deed", choices=("export", "evaluate"))
-    parser.add_argument("--part", default="0/1", help="i/n: the i-th of n shares of the products")
+    add_part(parser)
     parser.add_argument("--seeds", choices=sorted(_SEEDS), default="reported")
     parser.add_argument("--folder", type=Path, default=Path("benchmark-runs/views"))
     given = parser.parse_args()
     home = given.folder / given.seeds
     if given.deed == "export":
-        part, parts = map(int, given.part.split("/"))
+        part, parts = given.part
         export(home, seeds=given.seeds, part=part, parts=parts)
         return
     figures = evaluate(read(home))
