@@ -172,7 +172,7 @@ class TimmBackbone:
                 self._network = folded(_load_lite0())
             if not self._placed:
                 self._network = self._network.to(self._device)
-                if self._device == "cpu":  # a cell's channels side by side: the same bits, faster
+                if self._device == "cpu":  # a cell's channels side by side: faster
                     self._network.to(memory_format=torch.channels_last)
                 self._placed = True
             return self._network
