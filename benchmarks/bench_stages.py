@@ -1,6 +1,6 @@
 """What an inspection costs, stage by stage, as multiples of one network pass on the same picture.
 
-    AMISS_DATA=... python -m benchmarks.bench_stages    # 6 minutes on 2 cores
+    AMISS_DATA=... python -m benchmarks.bench_stages    # 3 minutes on 2 cores
 
 448 px, 4 references and 16, on one thread and on all. Passes (`passes`; multiples are those of
 `plain`) and inspections alternate in one process with the same threads; medians.

@@ -17,9 +17,14 @@ from embeddings.images import fit_longest_side
 
 
 class Passes:
-    """Times passes of an embedder's network, which must be the default one on a CPU. Final."""
+    """Times passes of an embedder's network. Final. Raises `ValueError` if it is not the default
+    one on a CPU: another has no plain counterpart here."""
 
     def __init__(self, embedder: Embedder) -> None:
+        if embedder._backbone.spec != LITE0 or embedder._backbone.device_class != "cpu":
+            raise ValueError(
+                f"expected {LITE0.model} on a CPU; hide CUDA devices from this process"
+            )
         self._size_px = embedder.size_px
         plain = TimmBackbone(LITE0.model, LITE0, "cpu", _load_lite0())
         plain._placed = True  # its layout stays timm's
