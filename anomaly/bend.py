@@ -4,6 +4,7 @@ A dent or a crush hardly changes colours, but print lies elsewhere on it: after 
 motion, straight edges run crooked. Dense optical flow (DIS, Kroeger et al., ECCV 2016) between
 pictures freed of their light finds how far; only its part across edges is known, and only where the
 reference has edges (the aperture problem). What an affine motion explains is registration's rest.
+References err each on its own, what is bent lies off in all of them: the mean over them counts.
 The outline itself is `outline`'s: background glides past it.
 """
 
@@ -21,11 +22,10 @@ from embeddings.images import Mask, Pixels
 from embeddings.patches import Floats
 from embeddings.threads import each
 
-_MOST = 2  # references that are asked: the likest ones, as flow takes its time
-_RIM = 0.06  # of the product's size (root of its area): nearer to its outline nothing is known
-_AROUND = 0.03  # of the same: sigma over which print moves as one
+_RIM = 0.07  # of the product's size (root of its area): nearer to its outline nothing is known
+_AROUND = 0.02  # of the same: sigma over which print moves as one
 _EDGE, _CLEAR_EDGE = 7.0, 8.0  # grey levels per pixel: from which it is one, and counts in full
-_LEAST_EDGES = 50  # pixels
+_LEAST_EDGES, _MOST_FITTED = 50, 4000  # pixels; those that the affine motion is fitted to
 _SLIGHT = 0.03  # weight of what doesn't move: lone edge pixels say little
 _TOP = 0.02  # share of the product whose mean is the score
 _FLAT, _EVEN = 6.0, 12.0  # sigma of light and of contrast, which are evened out
@@ -46,34 +46,38 @@ class Bends:
 
 
 def compare_bends(matched: Matched) -> Bends | None:
-    """How far print moved against the likest of the references laid upon the query; the least
-    counts, as with every direction. None where none of them has print of its own on a product that
-    is no guess: what lies beside it moves by itself."""
+    """How far print moved, as the mean over the references laid upon the query has it. None where
+    none of them has print of its own on a product that is no guess: what lies beside it moves by
+    itself."""
     even = _even(cv2.cvtColor(matched.query, cv2.COLOR_RGB2GRAY))
     shown = matched.shown()
     known = [laid for laid in matched.laid if laid.trusted]
-    likest = sorted(known, key=lambda laid: -laid.likeness)[:_MOST]
-    found = [one for one in each(lambda laid: _moved(even, laid, shown), likest) if one is not None]
+    found = [one for one in each(lambda laid: _drawn(even, laid, shown), known) if one is not None]
     if not found:
         return None
-    best = min(found, key=lambda one: one.score)
+    weights, across, down = cv2.split(np.mean([one.motion for one in found], axis=0))
+    moved = cv2.magnitude(across, down) / (weights + _SLIGHT)
     seen = np.logical_or.reduce([one.seen for one in found])
-    least = np.minimum.reduce([np.where(one.seen, one.moved, np.inf) for one in found])
-    cells = matched.by_cell(np.where(seen, least, 0).astype(np.float32), seen)
+    cells = matched.by_cell(moved, seen)
     asked = np.isfinite(cells)
-    return Bends(cells, best.score, float(asked.mean())) if asked.any() else None
+    if not asked.any():
+        return None
+    values = moved[seen]
+    count = max(1, round(_TOP * values.size))
+    score = float(np.partition(values, values.size - count)[-count:].mean())
+    return Bends(cells, score, float(asked.mean()))
 
 
 @dataclass(frozen=True)
-class _Moved:
-    """(h, w) of one reference: pixels by which print moved, and where that is asked."""
+class _Drawn:
+    """Of one reference: (h, w, 3) weight of the edges around and their motion in pixels times it,
+    and (h, w) where that is asked."""
 
-    moved: Floats
+    motion: Floats
     seen: Mask
-    score: float
 
 
-def _moved(even: Pixels, laid: Laid, shown: Pixels) -> _Moved | None:
+def _drawn(even: Pixels, laid: Laid, shown: Pixels) -> _Drawn | None:
     size = math.sqrt(max(1, int(cv2.countNonZero(laid.product))))
     rim = 2 * math.ceil(_RIM * size) + 1
     known = cv2.erode(laid.known, np.ones((rim, rim), np.uint8), borderValue=0)
@@ -95,12 +99,7 @@ def _moved(even: Pixels, laid: Laid, shown: Pixels) -> _Moved | None:
     rest = along - _affine(places, normals, along, weights)
     drawn = np.zeros((*grey.shape, 3), np.float32)
     drawn[edges] = np.column_stack([weights, normals * (rest * weights)[:, None]])
-    spread = _coarse(drawn, max(1.0, _AROUND * size), 2)
-    moved = cv2.magnitude(spread[..., 1], spread[..., 2]) / (spread[..., 0] + _SLIGHT)
-    values = moved[inner]
-    count = max(1, round(_TOP * values.size))
-    score = float(np.partition(values, values.size - count)[-count:].mean())
-    return _Moved(moved, inner, score)
+    return _Drawn(_coarse(drawn, max(1.0, _AROUND * size), 2), inner)
 
 
 def _flow() -> cv2.DISOpticalFlow:
@@ -144,11 +143,12 @@ def _affine(
     (Cauchy weights), so that what is bent doesn't pull it."""
     planes = np.column_stack([places, np.ones(len(places))])
     basis = np.hstack([planes * normals[:, :1], planes * normals[:, 1:]])
-    explained: NDArray[np.float64] = np.zeros(len(along))
-    now: Floats = weights
+    some = slice(None, None, -(-len(along) // _MOST_FITTED))
+    fitted, motions, given = basis[some], along[some], weights[some]
+    now: Floats = given
     for _ in range(4):
-        weighted = basis.T * now
-        found = np.linalg.solve(weighted @ basis + 1e-3 * np.eye(6), weighted @ along)
-        explained = np.asarray(basis @ found, np.float64)
-        now = np.asarray(weights / (1 + ((along - explained) / _LOOSE) ** 2), np.float32)
-    return explained
+        weighted = fitted.T * now
+        found = np.linalg.solve(weighted @ fitted + 1e-3 * np.eye(6), weighted @ motions)
+        off = (motions - fitted @ found) / _LOOSE
+        now = np.asarray(given / (1 + off**2), np.float32)
+    return np.asarray(basis @ found, np.float64)

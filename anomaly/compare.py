@@ -36,7 +36,7 @@ from embeddings.registration import transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 14
+COMPARE_VERSION = 15
 # Pristine faces reach 0.43 (rendered) and 0.61 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.58, but agree on a tenth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.68
@@ -44,6 +44,7 @@ _WIDE = 0.15  # span of an alignment from which the second holds
 _SEAM = 4  # cells on each side of the picture's border
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
+_LEAST_RIM = 1e-3  # distance of patches that are one and the same
 
 
 def compare(
@@ -173,14 +174,16 @@ def _refuted(pairing: Pairing, placed: Placed) -> bool:
 def _product_channels(
     unexplained: Floats, found: Sequence[Placed], product: Mask, inside: Mask, *, bounded: bool
 ) -> tuple[Channel, ...]:
-    """`unexplained` wherever it lies; rims only `inside`. A product whose bounds are a guess has no
-    rim, and details are asked for beyond them."""
+    """`unexplained` wherever it lies; rims only `inside`, in logarithms, as what is usual there
+    varies in proportion. A product whose bounds are a guess has no rim, and details are asked for
+    beyond them."""
     near = _least(np.stack([p.forward for p in found]))
     # Where no aligned reference speaks, the global answer stands for both.
     both = unexplained + np.where(np.isfinite(near), near, unexplained)
     ring = grown(product)
     core = within(product) if bounded else ring
-    inner, rim = np.where(core, both, np.nan), np.where(ring & ~core & inside, both, np.nan)
+    inner, edge = np.where(core, both, np.nan), np.where(ring & ~core & inside, both, np.nan)
+    rim = np.log(np.maximum(edge, _LEAST_RIM)).astype(np.float32)
     gone = np.where(core, _least(np.stack([p.backward for p in found])), np.nan)
     coverage = max(p.coverage for p in found)
     return (

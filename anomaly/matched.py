@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -37,7 +37,8 @@ class Laid:
     """One reference in the query's place.
 
     picture  (h, w, 3) uint8 RGB
-    known    (h, w) uint8: where it may be compared: its product, or all of it if that is a guess
+    known    (h, w) uint8: where it may be compared: its product, or all of it if that is a guess;
+             of several that are trusted, what most of them take for it
     product  (h, w) uint8: its product, or what is taken for it
     trusted  whether the product is no guess
     likeness  correlation with the query without coarse light, -1 to 1
@@ -102,8 +103,19 @@ def lay_upon(
     # The grid may end beyond the picture: nothing is known there.
     inside = warped_mask(np.ones(picture.shape[:2], np.uint8), closer @ to_look(view), size)
     here = _flat(grey)
-    laid = tuple(each(lambda one: _laid(one, closer, here, inside), sources))
+    laid = _agreed(each(lambda one: _laid(one, closer, here, inside), sources))
     return Matched(query, laid, rows, columns, cell_px, view)
+
+
+def _agreed(laid: Sequence[Laid]) -> tuple[Laid, ...]:
+    """Their masks as most of those that are trusted have it: what lies beside a product now and
+    then sticks to one, and is other belt in every picture."""
+    trusted = [one.known for one in laid if one.trusted]
+    if len(trusted) < 2:
+        return tuple(laid)
+    votes = np.sum([known > 0 for known in trusted], axis=0)
+    most = (2 * votes > len(trusted)).astype(np.uint8)
+    return tuple(replace(one, known=one.known * most) if one.trusted else one for one in laid)
 
 
 class _Source:

@@ -38,11 +38,11 @@ MOST_COMPARED = 4
 # where a product is stiff, spreads that soft ones share in say too much. `product` and `missing`
 # ask nearly the same, and would count twice.
 _LOOSE = {
-    "product": 1.5, "missing": 1.5, "detail": 0.9, "bend": 0.67,
+    "product": 1.5, "missing": 1.5, "rim": 0.9, "detail": 0.9, "bend": 0.6,
     "surroundings": 1.5, "absent": 2.0, "around": 4.0,
 }  # fmt: skip
 # Of these, pristine pictures reach four spreads and more.
-_TAIL = {"bend": 0.35, "rim": 0.35, "outline": 0.35, "detail": 0.35}
+_TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 

@@ -94,15 +94,27 @@ def test_a_product_without_print_says_nothing() -> None:
     assert compare_bends(matched) is None
 
 
-def test_the_reference_that_explains_most_counts() -> None:
-    query = dented(picture(), 3.0)
-    pairs = [(reference_of(picture()), moved()), (reference_of(query), moved())]
+def laid_upon(query: np.ndarray, *references: np.ndarray) -> Bends:
+    pairs = [(reference_of(reference), moved()) for reference in references]
     matched = lay_upon(query, view_of(query), pairs)
     assert matched is not None
     found = compare_bends(matched)
     assert found is not None
-    assert found.score < 0.2
     assert math.isfinite(found.share)
+    return found
+
+
+def test_what_one_of_two_references_shows_as_well_counts_half() -> None:
+    straight, query = picture(), dented(picture(), 3.0)
+    alone = laid_upon(query, straight).score
+    assert laid_upon(query, straight, straight).score == pytest.approx(alone, rel=0.01)
+    assert laid_upon(query, straight, query).score == pytest.approx(alone / 2, rel=0.25)
+
+
+def test_what_references_err_on_each_its_own_way_is_no_bend() -> None:
+    straight, one, other = picture(), dented(picture(), 2.5), dented(picture(), -2.5)
+    apart = min(laid_upon(straight, one).score, laid_upon(straight, other).score)
+    assert laid_upon(straight, one, other).score < 0.5 * apart
 
 
 def test_a_product_that_is_a_guess_is_not_asked_for_bends() -> None:

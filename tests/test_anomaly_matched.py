@@ -84,6 +84,28 @@ def test_what_registration_left_over_is_made_good(offset: tuple[float, float]) -
     assert np.quantile(gaps, 0.95) < 20
 
 
+def test_what_sticks_to_one_mask_of_three_is_no_product() -> None:
+    scene, mask = far_scene()
+    bulged = mask.copy()
+    bulged[160:200, 300:400] = True  # a link of the belt
+    references = [stored(scene, one) for one in (mask, bulged, mask)]
+    view = view_of_far(scene)
+
+    def cells(*chosen: Reference) -> list[float]:
+        """That are known of each."""
+        found = lay_upon(scene, view, [(reference, moved()) for reference in chosen])
+        assert found is not None
+        return [float(one.known.sum()) / found.cell_px**2 for one in found.laid]
+
+    product, (alone,) = cells(references[0])[0], cells(references[1])
+    assert alone > 1.05 * product
+    assert cells(*references) == pytest.approx([product] * 3, rel=0.01)
+    assert cells(*references[:2]) == pytest.approx([product] * 2, rel=0.01)
+    guessed = replace(references[1].foreground, confidence=0.2)
+    _, everything = cells(references[0], replace(references[1], foreground=guessed))
+    assert everything > alone
+
+
 def test_values_come_back_on_the_grid() -> None:
     scene, mask = far_scene()
     found = laid(scene, stored(scene, mask))
