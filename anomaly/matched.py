@@ -2,7 +2,8 @@
 
 A view is embedded at a fixed size, in which a product far from the camera is small. Here its place
 alone is looked at, in the resolution that picture and references have: each view pixel becomes up
-to a few. What registration left over is made good by correlating pixels.
+to a few. Where the product is a guess (a board in its fixture) correlating pixels makes good what
+registration left over; elsewhere it gains nothing, and shadows and dents pull.
 """
 
 from __future__ import annotations
@@ -41,14 +42,12 @@ class Laid:
              of several that are trusted, what most of them take for it
     product  (h, w) uint8: its product, or what is taken for it
     trusted  whether the product is no guess
-    likeness  correlation with the query without coarse light, -1 to 1
     """
 
     picture: Pixels
     known: Pixels
     product: Pixels
     trusted: bool
-    likeness: float
 
 
 @dataclass(frozen=True)
@@ -178,12 +177,13 @@ def _laid(source: _Source, closer: Matrix, here: Floats, inside: Pixels) -> Laid
     size = (inside.shape[0], inside.shape[1])
     masks = closer @ source.mask_motion
     motion, calm = closer @ source.motion, _calmed(source.picture)
-    known = warped_mask(source.known, masks, size)
-    rest, likeness = _rest(motion, calm, here, known)
-    picture = warped(calm, rest @ motion, size)
-    known = warped_mask(source.known, rest @ masks, size) * inside
-    product = warped_mask(source.mask, rest @ masks, size) * inside
-    return Laid(picture, known, product, source.trusted, likeness)
+    if not source.trusted:
+        rest = _rest(motion, calm, here, warped_mask(source.known, masks, size))
+        motion, masks = rest @ motion, rest @ masks
+    picture = warped(calm, motion, size)
+    known = warped_mask(source.known, masks, size) * inside
+    product = warped_mask(source.mask, masks, size) * inside
+    return Laid(picture, known, product, source.trusted)
 
 
 def _calmed(picture: Pixels) -> Pixels:
@@ -201,35 +201,24 @@ def coarse_size(size: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(factor * size[1])), max(1, round(factor * size[0]))
 
 
-def _rest(motion: Matrix, picture: Pixels, here: Floats, on: Pixels) -> tuple[Matrix, float]:
-    """The affine correction after which both pictures correlate best, and how well (ECC:
-    Evangelidis & Psarakis, PAMI 2008); none where that fails or goes astray."""
+def _rest(motion: Matrix, picture: Pixels, here: Floats, on: Pixels) -> Matrix:
+    """The affine correction after which both pictures correlate best (ECC: Evangelidis & Psarakis,
+    PAMI 2008); none where that fails or goes astray."""
     (tall, wide), small = on.shape, here.shape[::-1]
     down = np.diag([small[0] / wide, small[1] / tall, 1.0])
     down[:2, 2] = (np.diag(down)[:2] - 1) / 2
     there = _flat(warped(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), down @ motion, small[::-1]))
     mask = cv2.resize(on, small, interpolation=cv2.INTER_NEAREST)
     try:
-        likeness, found = cv2.findTransformECC(
+        _, found = cv2.findTransformECC(
             here, there, np.eye(2, 3, dtype=np.float32), cv2.MOTION_AFFINE, _STEPS, mask, 5
         )
     except cv2.error:  # it doesn't converge, or there is nothing to correlate
-        return np.eye(3), _correlation(here, there, mask > 0)
+        return np.eye(3)
     rest = inverse(down) @ np.vstack([found, [0, 0, 1]]) @ down
     corners = np.array([[0, wide, 0, wide], [0, 0, tall, tall], [1, 1, 1, 1]])
     moved = np.abs((rest @ corners - corners)[:2]).max()
-    if moved > _MOST_MOVED * max(tall, wide):
-        return np.eye(3), _correlation(here, there, mask > 0)
-    return inverse(rest), likeness
-
-
-def _correlation(here: Floats, there: Floats, on: Mask) -> float:
-    """As ECC measures it, where they lie; -1 where nothing is known or there is nothing to see."""
-    if not on.any():
-        return -1.0
-    ours, theirs = here[on] - here[on].mean(), there[on] - there[on].mean()
-    length = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-    return float(ours @ theirs) / length if length > 0 else -1.0
+    return np.eye(3) if moved > _MOST_MOVED * max(tall, wide) else inverse(rest)
 
 
 def _flat(grey: Pixels) -> Floats:

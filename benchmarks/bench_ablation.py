@@ -73,7 +73,7 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "no details": _off(compare, "compare_details", lambda *_: None),
     "no bends": _off(compare, "compare_bends", lambda *_: None),
     "no close look": _off(matched, "_MOST_PX", 0),
-    "pixels without refinement": _off(matched, "_rest", lambda *_: (np.eye(3), 0.0)),
+    "pixels without refinement": _off(matched, "_rest", lambda *_: np.eye(3)),
     "details without even light": _off(detail._Light, "as_gain", lambda _, query: query),
     "details through no veil": _off(detail._Light, "as_veil", lambda *_: None),
     "details through no small veil": _off(
