@@ -98,7 +98,7 @@ def by_hand(view: View, references: list[Reference], shifts: list[tuple[int, int
     core = core_by_hand(on_any)
     maps = {"anywhere": anywhere, "missing": np.where(core, missing, np.nan)}
     maps["product"] = np.where(core, both, np.nan)
-    maps["rim"] = np.where(ring & ~core, both, np.nan)
+    maps["rim"] = np.log(np.where(ring & ~core, both, np.nan))
     maps["surroundings"] = np.where(ring, np.nan, anywhere)
     return maps, on_any, min(absent)
 

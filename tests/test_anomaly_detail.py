@@ -95,8 +95,10 @@ def test_what_is_gone_counts_as_what_is_new() -> None:
 
 
 @pytest.mark.parametrize("offset", [(0.6, -0.8), (2.5, 1.5)])
-def test_what_registration_left_over_is_made_good(offset: tuple[float, float]) -> None:
-    found = excess(shifted(picture(), *offset), reference_of(picture()))
+def test_what_registration_left_of_a_guess_is_made_good(offset: tuple[float, float]) -> None:
+    known = reference_of(picture())
+    guess = replace(known, foreground=replace(known.foreground, confidence=0.2))
+    found = excess(shifted(picture(), *offset), guess)
     assert np.nanquantile(found[1:-1, 1:-1], 0.99) < 20
 
 

@@ -255,9 +255,9 @@ def test_spreads_count_most_where_pictures_differ_most_from_references() -> None
 
 
 def test_channels_whose_pristine_pictures_reach_far_have_a_heavy_tail() -> None:
-    priors = dict.fromkeys(("product", "bend", "rim"), Prior(1.0, 0.6, 0.8))
+    priors = dict.fromkeys(("product", "bend", "rim", "detail"), Prior(1.0, 0.6, 0.8))
     tails = {name: null.tail for name, null in Profile(()).nulls(priors).items()}
-    assert tails == {"product": 1.0, "bend": 0.35, "rim": 0.35}
+    assert tails == {"product": 1.0, "bend": 0.6, "rim": 0.6, "detail": 0.35}
 
 
 def test_a_prior_speaks_for_channels_that_were_left_with_no_value() -> None:
