@@ -96,12 +96,9 @@ def lay_upon(
     closer = _shift(-columns.start * cell_px, -rows.start * cell_px) @ scaled(zoom)
     size = ((rows.stop - rows.start) * cell_px, (columns.stop - columns.start) * cell_px)
     query = _calmed(part_of(picture, closer @ to_look(view), size))
-    grey = cv2.resize(
-        cv2.cvtColor(query, cv2.COLOR_RGB2GRAY), coarse_size(size), interpolation=cv2.INTER_AREA
-    )
     # The grid may end beyond the picture: nothing is known there.
     inside = warped_mask(np.ones(picture.shape[:2], np.uint8), closer @ to_look(view), size)
-    here = _flat(grey)
+    here = None if all(one.trusted for one in sources) else _coarse_grey(query)
     laid = _agreed(each(lambda one: _laid(one, closer, here, inside), sources))
     return Matched(query, laid, rows, columns, cell_px, view)
 
@@ -172,12 +169,13 @@ def _cell_px(view: View, sources: Sequence[_Source], longest: int) -> int:
     return max(stride, math.floor(zoom * stride + 1e-6))
 
 
-def _laid(source: _Source, closer: Matrix, here: Floats, inside: Pixels) -> Laid:
-    """`here`: the query's light at `coarse_size`, `inside`: where its picture is known."""
+def _laid(source: _Source, closer: Matrix, here: Floats | None, inside: Pixels) -> Laid:
+    """`here`: the query's light at `coarse_size`, which guesses alone need; `inside`: where its
+    picture is known."""
     size = (inside.shape[0], inside.shape[1])
     masks = closer @ source.mask_motion
     motion, calm = closer @ source.motion, _calmed(source.picture)
-    if not source.trusted:
+    if here is not None and not source.trusted:
         rest = _rest(motion, calm, here, warped_mask(source.known, masks, size))
         motion, masks = rest @ motion, rest @ masks
     picture = warped(calm, motion, size)
@@ -219,6 +217,11 @@ def _rest(motion: Matrix, picture: Pixels, here: Floats, on: Pixels) -> Matrix:
     corners = np.array([[0, wide, 0, wide], [0, 0, tall, tall], [1, 1, 1, 1]])
     moved = np.abs((rest @ corners - corners)[:2]).max()
     return np.eye(3) if moved > _MOST_MOVED * max(tall, wide) else inverse(rest)
+
+
+def _coarse_grey(query: Pixels) -> Floats:
+    grey = cv2.cvtColor(query, cv2.COLOR_RGB2GRAY)
+    return _flat(cv2.resize(grey, coarse_size(grey.shape), interpolation=cv2.INTER_AREA))
 
 
 def _flat(grey: Pixels) -> Floats:
