@@ -1,8 +1,10 @@
 """Which pixels are the product: a mask that was given, or an estimate with a confidence.
 
-The estimate compares each pixel's colour with the tones along each of the four borders (a
-background prior, as in Wei et al., "Geodesic saliency using background priors", ECCV 2012) and
-splits the distances in two classes (Otsu 1979). Its confidence falls when the classes need much
+The estimate compares each pixel's colour with the tones along the borders (`background`) and
+splits the distances in two classes (Otsu 1979). Beside a product that lies whole in the picture,
+what the border cuts off is a neighbour. Neighbours have the product's own tones, but those don't
+reach as far along the borders as the background's: it is told by fewer and fewer tones, and what
+tells the product best is taken. Confidence falls when the classes need much
 tidying, when outlines are ragged, when the "product" runs along the border, or when its area is
 implausible: then callers fall back to the picture's centre.
 """
@@ -17,18 +19,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from embeddings.background import Tone, background_tones, lab, lab_borders, reaches, unlike
 from embeddings.errors import MaskError
 from embeddings.images import Mask, Pixels, fit_longest_side
 
-FOREGROUND_VERSION = 3
+FOREGROUND_VERSION = 4
 _WORKING_PX = 160
-_BORDER = 0.06  # width of the border bands, as a share of the picture's sides
 _MIN_SIDE = 8
-_TONES, _ROUNDS = 3, 10  # clusters of colours along a border, rounds of k-means
-_SAMPLE = 400  # pixels of a border, about
-_NOISE = 0.02  # share of a border under which a cluster says nothing
-_ALIKE = 11.3  # squared distance in spreads: 99 % of a tone's own colours lie nearer
-_OTHER = 400.0  # the same, from which a colour is another one in any case
+_REACHES = (0.0, 0.2, 0.3, 0.4, 0.5)  # of the borders, the least of the background's tones
+_AS_LARGE = 0.5  # of all that is cut off
+# Confidence from which fewer tones are believed to be the background's, how much more of it than
+# before, or how much more of the product.
+_SURE, _SURER, _MORE = 0.85, 0.1, 1.1
 _CLOSE_PX, _AROUND = 180, 0.15  # the close look: longer side, margin as a share of the product
 _BAND = 0.05  # how far off the coarse outline may be, as a share of the close look
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
@@ -59,26 +61,86 @@ def estimate_foreground(image: Pixels) -> Foreground:
     if min(height, width) < _MIN_SIDE:
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
     small = fit_longest_side(image, min(_WORKING_PX, max(height, width)))
-    colours = _lab(small, 1.2)
-    unlike = _unlike(colours, _background(colours))
-    if float(unlike.max() - unlike.min()) < 1e-6:
+    found = _told(lab(small, 1.2))
+    if found is None:
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
-    raw = _upper_class(unlike)
-    mask = _tidy(raw)
-    confidence = _confidence(raw, mask)
+    sure = found.confidence > 0
+    full = _refined(image, found) if sure else _resized(found.mask, (height, width))
+    return Foreground(full, found.confidence, "estimated")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A mask, how sure it is, whether neighbours were left out, and the least `reach` of the tones
+    that were taken for the background's."""
+
+    mask: Mask
+    confidence: float
+    neighbours: bool
+    reach: float
+
+    def better_than(self, earlier: _Found) -> bool:
+        """Whether this is to be believed, where more tones were the background's earlier: either
+        it is surer, or neighbours hid some of the product."""
+        hid = self.neighbours and self.mask.sum() >= _MORE * earlier.mask.sum()
+        return self.confidence >= _SURE and (hid or self.confidence > earlier.confidence + _SURER)
+
+
+def _told(colours: NDArray[np.float32]) -> _Found | None:
+    """The product by all tones of the borders, or by those that reach far where that tells it
+    better; None if all is alike."""
+    tones = background_tones(colours)
+    far = reaches(tones, colours)
+    found, asked = None, len(tones) + 1
+    for reach in _REACHES:
+        kept = [tone for tone, own in zip(tones, far, strict=True) if own >= reach]
+        if not kept or len(kept) == asked:
+            continue
+        asked = len(kept)
+        other = _split(colours, kept, reach)
+        if found is None or (other is not None and other.better_than(found)):
+            found = other
+    return found
+
+
+def _split(colours: NDArray[np.float32], tones: list[Tone], reach: float) -> _Found | None:
+    distance = unlike(colours, tones)
+    if float(distance.max() - distance.min()) < 1e-6:
+        return None
+    raw = _upper_class(distance)
+    # Neighbours first, or closing gaps would join them with the product.
+    cut = _cut_off(cv2.morphologyEx(raw, cv2.MORPH_OPEN, _disc(3)) > 0)
+    raw[cv2.dilate(cut.astype(np.uint8), _disc(3)) > 0] = 0
+    every = _tidy(raw)
+    also = _cut_off(every)
+    raw[also] = 0
+    mask = every & ~also
     if not mask.any():
-        return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
-    full = _refined(image, mask) if confidence > 0 else _resized(mask, (height, width))
-    return Foreground(full, confidence, "estimated")
+        return None
+    return _Found(mask, _confidence(raw, mask), bool(cut.any() or also.any()), reach)
 
 
-def _refined(image: Pixels, coarse: Mask) -> Mask:
+def _cut_off(mask: Mask) -> Mask:
+    """The parts that the picture cuts off, where one as large lies whole in it; else none."""
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA]
+    cut = np.zeros(len(areas), np.bool_)
+    cut[np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])] = True
+    whole = ~cut
+    cut[0] = whole[0] = False
+    if not cut.any() or not whole.any() or areas[whole].max() < _AS_LARGE * areas[cut].sum():
+        return np.zeros(mask.shape, np.bool_)
+    return np.asarray(cut[parts])
+
+
+def _refined(image: Pixels, found: _Found) -> Mask:
     """The mask with its outline drawn anew in a close look at the product.
 
     Only pixels near the coarse outline are asked again; parts that the outline cuts off are
     dropped. Where the close look finds next to nothing or all, the coarse mask stays.
     """
     height, width = image.shape[:2]
+    coarse = found.mask
     box = _close_up(coarse, (height, width))
     scale = min(1.0, _CLOSE_PX / max(box[0].stop - box[0].start, box[1].stop - box[1].start))
     size = tuple(max(_MIN_SIDE, round((s.stop - s.start) * scale)) for s in box)
@@ -91,9 +153,13 @@ def _refined(image: Pixels, coarse: Mask) -> Mask:
     )
     whole = fit_longest_side(image, max(_MIN_SIDE, round(scale * max(height, width))))
     doubtful = reach & ~core
-    unlike = _unlike(_lab(near, 0.8)[doubtful][None], _background(_lab_borders(whole, 0.8)))
+    borders = lab_borders(whole, 0.8)
+    tones = background_tones(borders)
+    far = reaches(tones, borders)
+    far_reaching = [tone for tone, own in zip(tones, far, strict=True) if own >= found.reach]
+    tones = far_reaching or tones
     raw = core.astype(np.uint8)
-    raw[doubtful] = _upper_class(unlike)[0]
+    raw[doubtful] = _upper_class(unlike(lab(near, 0.8)[doubtful][None], tones))[0]
     fine = _tidy(raw)
     if not 0.5 <= float(fine.sum()) / max(1, int(guess.sum())) <= 2.0:
         return _resized(coarse, (height, width))
@@ -123,116 +189,6 @@ def _resized(mask: Mask, size: tuple[int, ...]) -> Mask:
     )
 
 
-def _lab(image: Pixels, blur: float) -> NDArray[np.float32]:
-    smooth = cv2.GaussianBlur(image, (0, 0), blur)
-    return np.asarray(cv2.cvtColor(smooth, cv2.COLOR_RGB2LAB), np.float32)
-
-
-def _lab_borders(image: Pixels, blur: float) -> NDArray[np.float32]:
-    """`_lab` along the borders; what lies between them isn't asked for, and is zero."""
-    colours = np.zeros(image.shape, np.float32)
-    for band in _bands(image.shape[:2]):
-        rows, columns = (
-            range(side)[part] for part, side in zip(band, image.shape[:2], strict=True)
-        )
-        # A blur of 0.8 px reaches 2 px.
-        top, left = max(0, rows[0] - 2), max(0, columns[0] - 2)
-        near = _lab(image[top : rows[-1] + 3, left : columns[-1] + 3], blur)
-        colours[band] = near[rows[0] - top :, columns[0] - left :][: len(rows), : len(columns)]
-    return colours
-
-
-def _bands(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
-    rows, columns = (max(2, round(_BORDER * side)) for side in shape)
-    every = slice(None)
-    return [
-        (slice(0, rows), every),
-        (slice(-rows, None), every),
-        (every, slice(0, columns)),
-        (every, slice(-columns, None)),
-    ]
-
-
-@dataclass(frozen=True)
-class _Tone:
-    """A cluster of colours along one border: its share of the border, mean, and the (3, 3)
-    matrix that makes a unit of its spread in every direction."""
-
-    border: int
-    share: float
-    mean: NDArray[np.float32]
-    whitening: NDArray[np.float32]
-
-    def squared_distance(self, colour: NDArray[np.float32]) -> float:
-        """Squared Mahalanobis distance of one (3,) colour."""
-        white = (colour - self.mean) @ self.whitening
-        return float(white @ white)
-
-
-def _unlike(colours: NDArray[np.float32], tones: list[_Tone]) -> NDArray[np.float32]:
-    """(H, W) log distance to the nearest tone of the background.
-
-    Distances from which no pixel is background are all the same, or the two classes would be the
-    loud colours and the rest.
-    """
-    planes = np.ascontiguousarray(colours.reshape(-1, 3).T)
-    nearest = np.full(planes.shape[1], np.float32(_OTHER))
-    for tone in tones:
-        white = tone.whitening.T @ planes
-        white -= (tone.mean @ tone.whitening)[:, None]
-        np.minimum(nearest, np.einsum("cn,cn->n", white, white), out=nearest)
-    return np.asarray(np.log1p(nearest).reshape(colours.shape[:-1]), np.float32)
-
-
-def _background(colours: NDArray[np.float32]) -> list[_Tone]:
-    """The tones along the borders, less those of a product that touches one: rare there, and
-    along no other border.
-
-    Several per border: a belt has light links and dark gaps, and one wide distribution of both
-    would hold every colour between them, and white.
-    """
-    bands = [colours[rows, columns].reshape(-1, 3) for rows, columns in _bands(colours.shape[:2])]
-    tones = _tones([band[:: max(1, len(band) // _SAMPLE)] for band in bands])
-    return [
-        tone
-        for tone in tones
-        if tone.share >= 1 / _TONES
-        or any(o.border != tone.border and o.squared_distance(tone.mean) <= _ALIKE for o in tones)
-    ]
-
-
-def _tones(bands: list[NDArray[np.float32]]) -> list[_Tone]:
-    """Cluster the (N, 3) colours of each border."""
-    found = []
-    for border, band in enumerate(bands):
-        label = _clustered(band)
-        parts = [band[label == i] for i in range(_TONES)]
-        found += [
-            _Tone(border, len(part) / len(band), part.mean(axis=0), _whitening(part))
-            for part in parts
-            if len(part) >= max(2, _NOISE * len(band))
-        ]
-    return found
-
-
-def _clustered(band: NDArray[np.float32]) -> NDArray[np.int32]:
-    """(N,) cluster of each colour, by k-means (Lloyd 1982) from equal parts by lightness."""
-    rank = np.empty(len(band), np.int32)
-    rank[np.argsort(band[:, 0], kind="stable")] = np.arange(len(band))
-    label = (rank * _TONES // len(band))[:, None]
-    stop = (cv2.TERM_CRITERIA_COUNT + cv2.TERM_CRITERIA_EPS, _ROUNDS, 0.1)
-    _, label, _ = cv2.kmeans(
-        np.ascontiguousarray(band), _TONES, label, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS
-    )
-    return np.asarray(label[:, 0], np.int32)
-
-
-def _whitening(colours: NDArray[np.float32]) -> NDArray[np.float32]:
-    # 3 grey levels of noise keep the distribution of a uniform border finite.
-    spread = np.cov(colours, rowvar=False) + 9.0 * np.eye(3)
-    return np.asarray(np.linalg.cholesky(np.linalg.inv(spread)), np.float32)
-
-
 def _upper_class(unlike: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Otsu's upper class of a map, as 0/1."""
     spread = float(unlike.max() - unlike.min())
@@ -242,7 +198,7 @@ def _upper_class(unlike: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _tidy(mask: NDArray[np.uint8]) -> Mask:
     """Close gaps, fill holes, drop thin threads and specks: parts under a tenth of the largest."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (7, 7))
+    disc = _disc(7)
     closed = cv2.morphologyEx(np.pad(mask, 8), cv2.MORPH_CLOSE, disc)
     outside = closed.copy()
     cv2.floodFill(outside, None, (0, 0), 1)
@@ -252,6 +208,10 @@ def _tidy(mask: NDArray[np.uint8]) -> Mask:
     areas[0] = 0
     keep = np.flatnonzero(areas >= max(1.0, 0.1 * areas.max()))
     return np.asarray(np.isin(labels, keep), dtype=np.bool_)
+
+
+def _disc(side: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
 def _confidence(raw: NDArray[np.uint8], mask: Mask) -> float:

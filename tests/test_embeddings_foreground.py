@@ -102,6 +102,38 @@ def test_a_white_carton_on_a_belt_is_found_whole(top: int) -> None:
     assert found.confidence > 0.6
 
 
+def with_a_neighbour(ground: np.ndarray, gap_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """A carton, and `gap_px` beside it the white end of another that the picture cuts off."""
+    truth, picture = np.zeros(SIZE, np.bool_), ground.copy()
+    truth[110:220, 120:240] = True
+    picture[truth] = (205, 208, 220)
+    picture[110:220, 120:160] = (60, 190, 150)
+    picture[150:240, 240 + gap_px :] = (205, 208, 220)
+    noise = np.random.default_rng(5).normal(0, 2, picture.shape)
+    return (picture + noise).clip(0, 255).astype(np.uint8), truth
+
+
+@pytest.mark.parametrize("gap_px", [16, 70])
+@pytest.mark.parametrize("ground", ["plain", "belt"])
+def test_a_neighbour_that_the_picture_cuts_off_hides_nothing_and_is_no_product(
+    ground: str, gap_px: int
+) -> None:
+    grounds = {"plain": np.full((*SIZE, 3), (95, 92, 90), np.float64), "belt": belt()}
+    picture, truth = with_a_neighbour(grounds[ground], gap_px)
+    found = estimate_foreground(picture)
+    assert iou(found.mask, truth) > 0.9
+    assert found.confidence > 0.6
+
+
+def test_a_product_that_the_picture_cuts_off_is_found_beside_a_crumb() -> None:
+    picture, truth = np.full((*SIZE, 3), 220, np.uint8), np.zeros(SIZE, np.bool_)
+    truth[120:300, 120:235] = True
+    picture[truth] = (40, 60, 120)
+    picture[60:90, 320:350] = (40, 60, 120)
+    found = estimate_foreground(picture).mask
+    assert (found & truth).sum() > 0.95 * truth.sum()
+
+
 def noise() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 
