@@ -4,7 +4,8 @@ A lamp's mirror image is clipped at its core, and fades into a veil of white lig
 beyond. Where references are aligned, both show as light that was added to every colour: what is
 clipped here and white nowhere in the references may be a seed, as may a veil that rises as smoothly
 as light does. It is one if there still is light around it, as lamps fade; paper bared by a tear is
-as white, and ends. All that is connected to a seed, clipped or veiled, is hidden from features.
+as white, and ends. All that is connected to a seed, clipped or veiled, is hidden from features,
+but for what is far darker there than in any reference (a hole): light can't do that.
 Pixels see through a veil (`detail`), so that only what is nearly white is hidden from those.
 Without alignment, only the clipped core and a halo can be told.
 """
@@ -24,7 +25,7 @@ from embeddings.patches import Floats
 from embeddings.threads import each
 from gallery.describe import Reference
 
-GLARE_VERSION = 5
+GLARE_VERSION = 6
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -35,6 +36,8 @@ _SCALE = 0.5
 _CLIPPED, _WHITE = 246, 215  # of 255, all colours
 _VEIL = 12  # grey levels added to every colour
 _UNEVEN = 1.1  # times as bright as usual: light that falls unevenly is no veil
+# Times as bright as usual, and grey levels less, in every colour: no lamp makes that.
+_DARK, _DARKER, _DARK_SHARE = 0.6, 40, 0.25
 _REACH = np.ones((3, 3), np.uint8)  # pixels that an aligned reference may be off
 _JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white print divides them
 _LEAST_SEEDS = 3
@@ -88,7 +91,9 @@ def without_glare(
     tops = _tops(np.where(product, veil, 0), around)
     hidden = _connected((veil > _VEIL) | clipped, cores | tops)
     cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
-    without = _sparing(view, cells, _shares(product, view) > 0.5)
+    dark = np.logical_and.reduce([one.dark for one in lit]) & product
+    plain = _shares(dark, view) > _DARK_SHARE
+    without = _sparing(view, cells, _shares(product, view) > 0.5, plain)
     if without is view:
         return view
     white = (_shares(darkest(small) >= _WHITE, view) > _HIDDEN_SHARE).astype(np.uint8)
@@ -96,11 +101,12 @@ def without_glare(
     return replace(without, veiled=through)
 
 
-def _sparing(view: View, cells: Mask, product: Mask) -> View:
-    """The view without `cells` and the widest rim that leaves enough of the product."""
+def _sparing(view: View, cells: Mask, product: Mask, plain: Mask) -> View:
+    """The view without `cells` and the widest rim that leaves enough of the product, but with
+    those that are `plain` to see."""
     enough = (1 - _MOST) * (view.measured & product).sum()
     for rim in _RIMS:
-        without = _without(view, cells, rim)
+        without = _without(view, cells, rim, plain)
         if (without.measured & product).sum() >= enough:
             return without
     return view
@@ -159,10 +165,12 @@ def _tops(veil: Floats, around: _Around) -> Mask:
 @dataclass(frozen=True)
 class _Lit:
     """(h, w) of one aligned reference: light added to every colour, at least (`veil`) and most
-    likely (`light`), where it is white itself, and where its product lies."""
+    likely (`light`), where every colour is `dark` beside it, where it is white itself, and where
+    its product lies."""
 
     veil: Floats
     light: Floats
+    dark: Mask
     white: Mask
     product: Mask
 
@@ -182,7 +190,11 @@ def _light_added(
     gain = (_usual(there, inside) + 8) / (_usual(small, inside) + 8)
     brightest = cv2.dilate(there, _REACH)
     lit = cv2.convertScaleAbs(brightest, alpha=_UNEVEN)
-    added = cv2.subtract(cv2.convertScaleAbs(small, alpha=float(gain)), lit)
+    alike = cv2.convertScaleAbs(small, alpha=float(gain))
+    added = cv2.subtract(alike, lit)
+    least = cv2.erode(there, _REACH)
+    lost = cv2.subtract(cv2.convertScaleAbs(least, alpha=_DARK), alike)
+    dark = (darkest(lost) > 0) & (darkest(cv2.subtract(least, alike)) > _DARKER) & inside
     veil = cv2.blur(darkest(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
     usual = cv2.GaussianBlur(there, (0, 0), 1.0)
@@ -194,7 +206,7 @@ def _light_added(
         product = (warped_mask(small_mask, motion, size) > 0) & inside
     else:
         product = inside
-    return _Lit(veil, light, (darkest(brightest) >= _WHITE) & inside, product)
+    return _Lit(veil, light, dark, (darkest(brightest) >= _WHITE) & inside, product)
 
 
 def _usual(picture: Pixels, inside: Mask) -> float:
@@ -222,8 +234,10 @@ def _shares(hidden: Mask, view: View) -> Floats:
     return np.asarray(cv2.resize(room, (columns, rows), interpolation=cv2.INTER_AREA))
 
 
-def _without(view: View, cells: Mask, rim: Pixels) -> View:
+def _without(view: View, cells: Mask, rim: Pixels, plain: Mask | None = None) -> View:
     if not cells.any():
         return view
     hidden = cv2.dilate(cells.astype(np.uint8), rim) > 0
+    if plain is not None:
+        hidden &= ~plain
     return replace(view, measured=view.measured & ~hidden, hidden=hidden)

@@ -130,6 +130,26 @@ def test_a_veil_without_a_core_is_hidden_from_features_and_seen_through_by_pixel
     assert not (view.veiled & view.measured).any()
 
 
+def test_a_hole_that_shows_through_a_veil_is_looked_at() -> None:
+    bright = np.clip(picture().astype(int) + 60, 0, 200).astype(np.uint8)
+    holed = bright.copy()
+    holed[64:80, 112:128] = 5
+    for image, measured in ((bright, False), (holed, True)):
+        view = seen(veil(image, 100, 70), bright)
+        assert view.measured[8:10, 14:16].all() == measured
+        assert not view.measured[8, 10:13].any()
+        assert view.hidden is not None
+        assert not (view.hidden & view.measured).any()
+
+
+def test_a_shadow_within_a_veil_is_no_hole() -> None:
+    query = picture()
+    query[:, 108:] = (0.62 * query[:, 108:]).astype(np.uint8)
+    lit, plain = seen(veil(query, 100, 70), picture()), seen(veil(picture(), 100, 70), picture())
+    assert not lit.measured[7:11, 11:13].any()
+    assert not (lit.measured & ~plain.measured)[:, :13].any()
+
+
 def test_nobody_sees_through_a_core() -> None:
     view = seen(lamp(picture(), 100, 70, size_px=20), picture())
     assert view.veiled is not None
