@@ -26,7 +26,7 @@ from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 8
+SCORE_VERSION = 9
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 24.0  # and its spread: a handful of scores says little about theirs
 _FAR = 3.0  # spreads from the median: one odd reference doesn't widen what the others say
@@ -34,6 +34,7 @@ _NORMAL = 1.4826  # standard deviations of a normal in one median absolute devia
 _NORM = 4
 _KNEE = 2.5  # spreads beyond which a heavy tail counts for less
 _NEAR = 2.0  # cells: sigma of a cell's surroundings
+_QUIET = 0.01  # of what a cell lies below pristine still shows when its surroundings are drawn
 _LOW = 0.6  # a region reaches down to this share of the threshold from where it passed it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
@@ -138,7 +139,8 @@ def combine(scores: Mapping[str, float], nulls: Mapping[str, Null]) -> float:
 
 def shared(heat: Floats) -> Floats:
     """(H, W) heat as it is drawn: no cell is quieter than its surroundings' Gaussian mean of what
-    lies above pristine. Peaks stay; cells within a defect that look right share its evidence."""
+    lies above pristine. Peaks stay; cells within a defect that look right share its evidence.
+    Quiet ones are still told apart, a little."""
     if not heat.size:
         return heat
     known = np.isfinite(heat)
@@ -147,6 +149,7 @@ def shared(heat: Floats) -> Floats:
         np.where(known, np.maximum(heat, 0), 0).astype(np.float32), (0, 0), _NEAR
     )
     around = loud / np.maximum(cv2.GaussianBlur(weights, (0, 0), _NEAR), 1e-6)
+    around += _QUIET * np.minimum(np.nan_to_num(heat, nan=0.0), 0)
     return np.where(known, np.fmax(heat, around), np.nan).astype(np.float32)
 
 

@@ -245,6 +245,13 @@ def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:
     np.testing.assert_allclose(PROFILE.null_scores({}, kind="anywhere"), rest, rtol=1e-5)
 
 
+def test_a_new_picture_is_searched_in_one_reference_more_than_each_of_them_was() -> None:
+    new, left_out = PROFILE.nulls({}), PROFILE.nulls({}, without=1)
+    assert new["anywhere"].centre == pytest.approx(6.0 * (2 / 3) ** 0.2)
+    assert new["product"].centre == pytest.approx(1.5)  # in place, one more doesn't show
+    assert left_out["anywhere"].centre == pytest.approx(6.5)
+
+
 def test_spreads_count_most_where_pictures_differ_most_from_references() -> None:
     names = ("product", "outline", "surroundings", "around", "absent")
     priors = dict.fromkeys(names, Prior(1.0, 0.6, 0.8))

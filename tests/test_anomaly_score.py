@@ -178,6 +178,11 @@ def test_a_cell_is_as_loud_as_what_lies_around_it_and_peaks_stay() -> None:
     assert heat[0, 14] < 0.02
 
 
+def test_quiet_cells_are_still_told_apart() -> None:
+    heat = shared(np.array([[-3.0, -1.0, -2.0]], np.float32))
+    assert heat[0, 0] < heat[0, 2] < heat[0, 1] <= 0
+
+
 def test_a_channel_without_a_null_or_a_measured_value_does_not_count() -> None:
     channels = [
         channel("product", 2.0, [[1.0]]),
