@@ -31,6 +31,7 @@ _AS_LARGE = 0.5  # of all that is cut off
 # Confidence from which fewer tones are believed to be the background's, how much more of it than
 # before, or how much more of the product.
 _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
+_TWO_GREYS = 0.7  # of the pixels; photographs reach a quarter
 _CLOSE_PX, _AROUND = 180, 0.15  # the close look: longer side, margin as a share of the product
 _BAND = 0.05  # how far off the coarse outline may be, as a share of the close look
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
@@ -61,7 +62,7 @@ def estimate_foreground(image: Pixels) -> Foreground:
     if min(height, width) < _MIN_SIDE:
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
     small = fit_longest_side(image, min(_WORKING_PX, max(height, width)))
-    found = _told(lab(small, 1.2))
+    found = _told(lab(small, 1.2), alone=_drawn(image))
     if found is None:
         return Foreground(np.ones((height, width), np.bool_), 0.0, "estimated")
     sure = found.confidence > 0
@@ -86,28 +87,33 @@ class _Found:
         return self.confidence >= _SURE and (hid or self.confidence > earlier.confidence + _SURER)
 
 
-def _told(colours: NDArray[np.float32]) -> _Found | None:
+def _told(colours: NDArray[np.float32], *, alone: bool) -> _Found | None:
     """The product by all tones of the borders, or by those that reach far where that tells it
-    better; None if all is alike."""
+    better; None if all is alike. `alone`: there are no neighbours."""
     tones = background_tones(colours)
     far = reaches(tones, colours)
     found, asked = None, len(tones) + 1
-    for reach in _REACHES:
+    for reach in _REACHES[:1] if alone else _REACHES:
         kept = [tone for tone, own in zip(tones, far, strict=True) if own >= reach]
         if not kept or len(kept) == asked:
             continue
         asked = len(kept)
-        other = _split(colours, kept, reach)
+        other = _split(colours, kept, reach, alone=alone)
         if found is None or (other is not None and other.better_than(found)):
             found = other
     return found
 
 
-def _split(colours: NDArray[np.float32], tones: list[Tone], reach: float) -> _Found | None:
+def _split(
+    colours: NDArray[np.float32], tones: list[Tone], reach: float, *, alone: bool
+) -> _Found | None:
     distance = unlike(colours, tones)
     if float(distance.max() - distance.min()) < 1e-6:
         return None
     raw = _upper_class(distance)
+    if alone:
+        mask = _tidy(raw)
+        return _Found(mask, _confidence(raw, mask), False, reach) if mask.any() else None
     # Neighbours first, or closing gaps would join them with the product.
     cut = _cut_off(cv2.morphologyEx(raw, cv2.MORPH_OPEN, _disc(3)) > 0)
     raw[cv2.dilate(cut.astype(np.uint8), _disc(3)) > 0] = 0
@@ -118,6 +124,14 @@ def _split(colours: NDArray[np.float32], tones: list[Tone], reach: float) -> _Fo
     if not mask.any():
         return None
     return _Found(mask, _confidence(raw, mask), bool(cut.any() or also.any()), reach)
+
+
+def _drawn(image: Pixels) -> bool:
+    """Whether the picture has two greys only, as drawings and binarised pictures of boards: there
+    is no product in it, and no neighbours."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    shares = cv2.calcHist([grey], [0], None, [128], [0, 256]).ravel() / grey.size
+    return float(np.sort(shares)[-2:].sum()) >= _TWO_GREYS
 
 
 def _cut_off(mask: Mask) -> Mask:

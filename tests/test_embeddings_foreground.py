@@ -125,6 +125,15 @@ def test_a_neighbour_that_the_picture_cuts_off_hides_nothing_and_is_no_product(
     assert found.confidence > 0.6
 
 
+def test_a_drawing_in_two_greys_has_no_product_and_no_neighbours() -> None:
+    """Pads in the middle of a binarised board are no product, those at its border no others."""
+    board = np.full((*SIZE, 3), 255, np.uint8)
+    for x in (60, 160, 260):
+        board[120:180, x : x + 60] = 0
+        board[:40, x + 30 : x + 90] = 0
+    assert estimate_foreground(board).confidence < 0.5
+
+
 def test_a_product_that_the_picture_cuts_off_is_found_beside_a_crumb() -> None:
     picture, truth = np.full((*SIZE, 3), 220, np.uint8), np.zeros(SIZE, np.bool_)
     truth[120:300, 120:235] = True
