@@ -38,7 +38,7 @@ from anomaly.align import features
 from anomaly.studio import DOZEN, LEVELS, Damage, make_products, render
 from benchmarks.bench_features import auroc
 from benchmarks.bench_gallery_scale import SyntheticCatalog
-from benchmarks.machine import RESULTS, data_folder, save
+from benchmarks.machine import RESULTS, data_folder, machine, save
 from benchmarks.passes import Passes
 from benchmarks.perturbed import RealVectors, perturbed
 from embeddings import Embedder, Pixels, estimate_foreground, read_image
@@ -294,12 +294,18 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 
+def _stamped(figures: dict[str, Any]) -> dict[str, Any]:
+    """With when and on what it was measured: parts are kept from other days and machines."""
+    here = machine()
+    return {"measured": {key: here[key] for key in ("date", "processor", "cores")}} | figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        figures = {part: PARTS[part](Path(work)) for part in asked.parts}
+        figures = {part: _stamped(PARTS[part](Path(work))) for part in asked.parts}
     kept = RESULTS / "identify.json"
     if kept.exists():
         figures = json.loads(kept.read_text("utf-8"))["figures"] | figures
