@@ -44,8 +44,9 @@ _LOOSE = {
 # Of these, pristine pictures reach four spreads and more.
 _TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # Patches searched wherever they lie find the nearer ones the more references there are: distances
-# fall as the count to the power of -1/d. Measured on `cookies` (2 to 8 references): 1/d of .19 to
-# .23 but for the fewest. In place no such fall shows: pictures differ by how they were aligned.
+# fall as the count to the power of -1/d. A trial on `cookies` with 2 to 8 references gave 1/d
+# of .19 to .23 but for the fewest. In place no such fall shows: pictures differ by how they were
+# aligned.
 _FALL = {"anywhere": 0.2, "around": 0.2}
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something

@@ -4,9 +4,9 @@ The estimate compares each pixel's colour with the tones along the borders (`bac
 splits the distances in two classes (Otsu 1979). Beside a product that lies whole in the picture,
 what the border cuts off is a neighbour. Neighbours have the product's own tones, but those don't
 reach as far along the borders as the background's: it is told by fewer and fewer tones, and what
-tells the product best is taken. Confidence falls when the classes need much
-tidying, when outlines are ragged, when the "product" runs along the border, or when its area is
-implausible: then callers fall back to the picture's centre.
+tells the product best is taken. Confidence falls when the classes need much tidying, when outlines
+are ragged, when the "product" runs along the border, or when its area is implausible: then callers
+fall back to the picture's centre.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _AS_LARGE = 0.5  # of all that is cut off
 # Confidence from which fewer tones are believed to be the background's, how much more of it than
 # before, or how much more of the product.
 _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
-_TWO_GREYS = 0.7  # of the pixels; photographs reach a quarter
+_TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
 _CLOSE_PX, _AROUND = 180, 0.15  # the close look: longer side, margin as a share of the product
 _BAND = 0.05  # how far off the coarse outline may be, as a share of the close look
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
@@ -94,7 +94,7 @@ def _told(colours: NDArray[np.float32], *, alone: bool) -> _Found | None:
     far = reaches(tones, colours)
     found, asked = None, len(tones) + 1
     for reach in _REACHES[:1] if alone else _REACHES:
-        kept = [tone for tone, own in zip(tones, far, strict=True) if own >= reach]
+        kept = _reaching(tones, far, reach)
         if not kept or len(kept) == asked:
             continue
         asked = len(kept)
@@ -102,6 +102,10 @@ def _told(colours: NDArray[np.float32], *, alone: bool) -> _Found | None:
         if found is None or (other is not None and other.better_than(found)):
             found = other
     return found
+
+
+def _reaching(tones: list[Tone], far: NDArray[np.float64], least: float) -> list[Tone]:
+    return [tone for tone, own in zip(tones, far, strict=True) if own >= least]
 
 
 def _split(
@@ -129,7 +133,8 @@ def _split(
 def _drawn(image: Pixels) -> bool:
     """Whether the picture has two greys only, as drawings and binarised pictures of boards: there
     is no product in it, and no neighbours."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    every = max(1, max(image.shape[:2]) // _DRAWN_PX)  # shrinking would make greys between them
+    grey = cv2.cvtColor(np.ascontiguousarray(image[::every, ::every]), cv2.COLOR_RGB2GRAY)
     shares = cv2.calcHist([grey], [0], None, [128], [0, 256]).ravel() / grey.size
     return float(np.sort(shares)[-2:].sum()) >= _TWO_GREYS
 
@@ -169,9 +174,8 @@ def _refined(image: Pixels, found: _Found) -> Mask:
     doubtful = reach & ~core
     borders = lab_borders(whole, 0.8)
     tones = background_tones(borders)
-    far = reaches(tones, borders)
-    far_reaching = [tone for tone, own in zip(tones, far, strict=True) if own >= found.reach]
-    tones = far_reaching or tones
+    if found.reach:
+        tones = _reaching(tones, reaches(tones, borders), found.reach) or tones
     raw = core.astype(np.uint8)
     raw[doubtful] = _upper_class(unlike(lab(near, 0.8)[doubtful][None], tones))[0]
     fine = _tidy(raw)
