@@ -27,7 +27,7 @@ _AROUND = 0.02  # of the same: sigma over which print moves as one
 _EDGE, _CLEAR_EDGE = 7.0, 8.0  # grey levels per pixel: from which it is one, and counts in full
 _LEAST_EDGES, _MOST_FITTED = 50, 4000  # pixels; those that the affine motion is fitted to
 _SLIGHT = 0.03  # weight of what doesn't move: lone edge pixels say little
-_TOP = 0.02  # share of the product whose mean is the score
+TOP = 0.02  # share of the product whose mean is the score
 _FLAT, _EVEN = 6.0, 12.0  # sigma of light and of contrast, which are evened out
 _NOISE = 9.0  # variance of grey levels that is none
 _UNLIKE = 14.0  # grey levels of evened pictures: beyond, what moved there is not the same print
@@ -37,7 +37,7 @@ _LOOSE = 0.5  # pixels beyond which an edge counts less in the affine motion
 @dataclass(frozen=True)
 class Bends:
     """`moved`: (H, W) float32 on the view's grid, pixels by which print moved at a cell's worst
-    place; NaN where none is known. `score`: mean over the worst `_TOP` of the product's pixels.
+    place; NaN where none is known. `score`: mean over the worst `TOP` of the product's pixels.
     `share` of the product's cells compared."""
 
     moved: Floats
@@ -63,7 +63,7 @@ def compare_bends(matched: Matched) -> Bends | None:
     if not asked.any():
         return None
     values = moved[seen]
-    count = max(1, round(_TOP * values.size))
+    count = max(1, round(TOP * values.size))
     score = float(np.partition(values, values.size - count)[-count:].mean())
     return Bends(cells, score, float(asked.mean()))
 

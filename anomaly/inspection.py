@@ -132,7 +132,14 @@ def _against(
         references = serving.references(product_id, _vector(query))
         profile, known = serving.profile(product_id), serving.nulls
     form = profile.has_form
-    evidence = examine(query, references, embedder=serving.embedder, placed=form, clock=clock)
+    evidence = examine(
+        query,
+        references,
+        embedder=serving.embedder,
+        placed=form,
+        learned=profile.learned,
+        clock=clock,
+    )
     judged = judge(
         evidence,
         nulls=profile.nulls(known.priors),

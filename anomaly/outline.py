@@ -30,7 +30,7 @@ _TRUSTED = 0.5  # foreground confidence from which a mask's outline is the produ
 _POINTS = 512  # of an outline, at most
 _EDGE = 0.015  # of the longer side: an outline that near the picture's edge is cut off there
 _LEAST = 16  # points under which an outline says nothing
-_TOP = 0.1  # share of the outline that a dent takes
+TOP = 0.1  # share of the outline that a dent takes
 _FINEST, _MOST = 0.002, 0.05  # distances that are told apart
 
 
@@ -77,7 +77,7 @@ def compare_outlines(
         return None
     share = float(known.mean())
     off, points = np.clip(off[known], _FINEST, _MOST), points[known]
-    count = max(1, round(_TOP * len(off)))
+    count = max(1, round(TOP * len(off)))
     score = math.log(np.partition(off, len(off) - count)[-count:].mean())
     return Outline(points, off, score, share)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -25,6 +25,7 @@ from anomaly.looks import look_of, onto_look, warped
 from anomaly.results import (
     Alignment,
     Calibrated,
+    Comparison,
     Evidence,
     EvidenceKind,
     Finding,
@@ -34,6 +35,7 @@ from anomaly.results import (
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
+from anomaly.tolerance import TOLERANCE_VERSION, Maps, counterparts, eased
 from anomaly.view import (
     VIEW_VERSION,
     as_it_is,
@@ -58,6 +60,7 @@ SCORING = ScoringFingerprint.of(
         "glare": GLARE_VERSION,
         "metric": METRIC_VERSION,
         "score": SCORE_VERSION,
+        "tolerance": TOLERANCE_VERSION,
         "view": VIEW_VERSION,
     },
     {},
@@ -128,9 +131,11 @@ def examine(
     *,
     embedder: Embedder,
     placed: bool = True,
+    learned: Mapping[str, Maps] | None = None,
     clock: StageClock | None = None,
 ) -> Evidence:
     """Align, look, compare. `placed`: whether the product has a form that can be aligned.
+    `learned`: what is usual where, by reference ID (`Profile.learned`).
 
     `references` are at least one, best four at most: cost grows with each.
     """
@@ -158,6 +163,8 @@ def examine(
             metrics=embedder.metrics,
             picture=query.pixels,
         )
+        if learned:
+            comparison = _tolerated(comparison, seen, references, pairings, learned)
         _ = comparison.channels  # the evidence that counts is measured on this clock
     names = tuple(r.reference_id for r in references)
     shown = _shown(best, references, comparison.refuted)
@@ -263,6 +270,18 @@ def _without_glare(
     if not clipped.any() or max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
         return view
     return without_core(view, clipped)
+
+
+def _tolerated(
+    comparison: Comparison,
+    view: View,
+    references: Sequence[Reference],
+    pairings: Mapping[str, Pairing],
+    learned: Mapping[str, Maps],
+) -> Comparison:
+    sound = {name: p for name, p in pairings.items() if name not in comparison.refuted}
+    places = counterparts(view, references, sound)
+    return replace(comparison, placed=eased(comparison.placed, places, learned))
 
 
 def usable(alignment: Alignment | None, view: View) -> dict[str, Pairing]:

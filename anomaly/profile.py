@@ -2,22 +2,25 @@
 
 Each reference is examined against its nearest siblings, itself left out. That tells whether the
 product has a form (its references register with each other) or none (cookies, loose bags), what
-each channel says of pristine pictures, and how far apart their vectors lie.
+each channel says of pristine pictures, where on the product it says it (`tolerance`), and how far
+apart their vectors lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
 
-from anomaly.pipeline import SCORING, Query, examine
+from anomaly.pipeline import SCORING, Query, examine, usable
 from anomaly.results import Channel, EvidenceKind, Null
 from anomaly.score import Prior, combine, fit_null, studentised
+from anomaly.tolerance import Maps, Places, Stored, counterparts, eased, own_maps
 from embeddings.embedder import Embedder, Embedding
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
@@ -29,7 +32,7 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 3
+PROFILE_VERSION = 4
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
@@ -58,6 +61,8 @@ class LeftOut:
 
     registered  siblings that registered, unless the patches refute it, of those `compared`
     distance  cosine distance to the nearest sibling's vector
+    reference_id  whose they are
+    maps      what its placed channels said, cell by cell
     """
 
     placed: Mapping[str, float]
@@ -65,6 +70,8 @@ class LeftOut:
     registered: int
     compared: int
     distance: float
+    reference_id: str = ""
+    maps: Maps = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ class Profile:
         compared = sum(entry.compared for entry in self.left_out)
         registered = sum(entry.registered for entry in self.left_out)
         return registered >= _RELIABLE * compared and all(e.registered for e in self.left_out)
+
+    @property
+    def learned(self) -> dict[str, Maps]:
+        """What is usual at each place, by reference ID."""
+        return {entry.reference_id: entry.maps for entry in self.left_out if entry.maps}
 
     def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
         """Raw scores by channel, leaving out one reference's."""
@@ -153,22 +165,16 @@ class ProfileStep:
         rows = range(len(references)) if len(references) > 1 else range(0)
         threads = threads_here(self._threads)
         with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(lambda row: self._left_out(references, row), rows))
-        meta = {
-            "left_out": [
-                {
-                    "placed": _rounded(entry.placed),
-                    "anywhere": _rounded(entry.anywhere),
-                    "registered": entry.registered,
-                    "compared": entry.compared,
-                    "distance": float(f"{entry.distance:.5g}"),
-                }
-                for entry in found
-            ]
+            found = list(pool.map(lambda row: self._looked(references, row), rows))
+        learned = {one.reference_id: one.maps for one in found}
+        arrays = {
+            f"{one.reference_id}/{name}": stored.cells
+            for one in found
+            for name, stored in one.maps.items()
         }
-        return Record(STEP, meta, {})
+        return Record(STEP, {"left_out": [_entry(one, learned) for one in found]}, arrays)
 
-    def _left_out(self, references: Sequence[Reference], row: int) -> LeftOut:
+    def _looked(self, references: Sequence[Reference], row: int) -> _Looked:
         one = references[row]
         others = [r for i, r in enumerate(references) if i != row]
         siblings = nearest(one.vector, others)
@@ -177,17 +183,50 @@ class ProfileStep:
         free = placed
         if not np.array_equal(placed.view.matrix, np.eye(3)):  # else content says the same
             free = examine(query, siblings, embedder=self._embedder, placed=False)
+        refuted = placed.comparison.refuted
+        pairings = usable(placed.alignment, placed.view)
+        sound = {name: p for name, p in pairings.items() if name not in refuted}
         assert placed.alignment is not None
-        return LeftOut(
-            placed=_scores(placed.comparison.placed),
+        return _Looked(
+            reference_id=one.reference_id,
+            channels=placed.comparison.placed,
+            places=counterparts(placed.view, siblings, sound),
+            maps=own_maps(placed.comparison.placed, placed.view, one),
             anywhere=_scores(free.comparison.anywhere),
             registered=sum(
-                p.ok and p.reference_id not in placed.comparison.refuted
-                for p in placed.alignment.pairings
+                p.ok and p.reference_id not in refuted for p in placed.alignment.pairings
             ),
             compared=len(siblings),
             distance=1 - max(float(s.vector @ one.vector) for s in siblings),
         )
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """A reference examined against its siblings, before what is usual where is known: its placed
+    `channels`, the `places` of the siblings' cells on them, and the rest of `LeftOut`."""
+
+    reference_id: str
+    channels: tuple[Channel, ...]
+    places: Mapping[str, Places]
+    maps: Maps
+    anywhere: Mapping[str, float]
+    registered: int
+    compared: int
+    distance: float
+
+
+def _entry(one: _Looked, learned: Mapping[str, Maps]) -> dict[str, object]:
+    """What is stored as JSON of a `LeftOut`."""
+    return {
+        "reference_id": one.reference_id,
+        "placed": _rounded(_scores(eased(one.channels, one.places, learned))),
+        "anywhere": _rounded(one.anywhere),
+        "registered": one.registered,
+        "compared": one.compared,
+        "distance": float(f"{one.distance:.5g}"),
+        "maps": {name: stored.highest for name, stored in one.maps.items()},
+    }
 
 
 def as_query(reference: Reference, picture: Callable[[str], bytes]) -> Query:
@@ -238,9 +277,19 @@ def nearest_rows(vector: Floats, vectors: Floats) -> list[int]:
 def read_profile(record: Record) -> Profile:
     """The profile that a build stored. Raises `DamagedGallery` if it is none."""
     try:
-        return Profile(tuple(LeftOut(**entry) for entry in record.meta["left_out"]))
+        return Profile(tuple(_read(entry, record) for entry in record.meta["left_out"]))
     except (KeyError, TypeError) as error:
         raise DamagedGallery(f"a product's profile is not one ({error!r})") from error
+
+
+def _read(entry: Mapping[str, Any], record: Record) -> LeftOut:
+    """`maps` only where the record was read with its arrays."""
+    maps = {
+        name: Stored(record.arrays[key], highest)
+        for name, highest in entry["maps"].items()
+        if (key := f"{entry['reference_id']}/{name}") in record.arrays
+    }
+    return LeftOut(**{**entry, "maps": maps})
 
 
 def _scores(channels: Sequence[Channel]) -> dict[str, float]:

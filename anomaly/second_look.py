@@ -73,7 +73,9 @@ class SecondLook:
     def _looked(
         self, query: Query, siblings: Sequence[Reference], profile: Profile, *, placed: bool
     ) -> Looked:
-        evidence = examine(query, siblings, embedder=self._embedder, placed=placed)
+        evidence = examine(
+            query, siblings, embedder=self._embedder, placed=placed, learned=profile.learned
+        )
         kind: EvidenceKind = evidence.comparison.kind
         source = clean_source(self.nulls, kind)
         judged = judge(

@@ -114,8 +114,9 @@ def findings_of(
     """As an inspection would give them."""
     profile = rendered.profile
     evidence = examine(
-        as_query(photograph.image), rendered.references, embedder=embedder, placed=profile.has_form
-    )
+        as_query(photograph.image), rendered.references, embedder=embedder,
+        placed=profile.has_form, learned=profile.learned,
+    )  # fmt: skip
     nulls = profile.nulls(known.priors)
     return judge(evidence, nulls=nulls, sources=known.sources, budget=BUDGET).findings
 

@@ -210,7 +210,10 @@ def _looker(samples: Iterable[Sample], embedder: Embedder) -> Callable[[Sample],
         image, references = sample.read(), rendered.references
         if len(references) > 4:
             references = nearest(embedder.embed([image])[0].vector, references)
-        found = examine(as_query(image), references, embedder=embedder, placed=profile.has_form)
+        found = examine(
+            as_query(image), references, embedder=embedder, placed=profile.has_form,
+            learned=profile.learned,
+        )  # fmt: skip
         seen = found.comparison
         value = score(seen.channels, nulls).score
         untrusted = profile.has_form and (not seen.placed or seen.coverage < 0.5)

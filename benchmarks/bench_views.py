@@ -140,8 +140,9 @@ def _judged(
     profile: Profile = rendered.profile
     references = nearest(embedder.embed([image])[0].vector, rendered.references)
     found = examine(
-        as_query(image), references, embedder=embedder, placed=profile.has_form
-    ).comparison
+        as_query(image), references, embedder=embedder, placed=profile.has_form,
+        learned=profile.learned,
+    ).comparison  # fmt: skip
     value = score(found.channels, profile.nulls(priors)).score
     untrusted = profile.has_form and not found.placed
     return "untrusted" if untrusted else found.kind, round(float(value), 4)

@@ -89,7 +89,10 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
         raw: Raw = {}
         for placed in (True, False):
             query = as_query(image)
-            comparison = examine(query, references, embedder=embedder, placed=placed).comparison
+            comparison = examine(
+                query, references, embedder=embedder, placed=placed,
+                learned=rendered.profile.learned,
+            ).comparison  # fmt: skip
             raw[comparison.kind] = {c.name: c.score for c in comparison.channels}
         queries.append(raw)
     return rendered.profile, queries

@@ -106,7 +106,10 @@ class AmissModel:
             query = replace(query, embedding=embedding)
             chosen = nearest(embedding.vector, self.references)
         placed = self.profile.has_form
-        return examine(query, chosen, embedder=self.embedder, placed=placed, clock=clock)
+        return examine(
+            query, chosen, embedder=self.embedder, placed=placed, learned=self.profile.learned,
+            clock=clock,
+        )  # fmt: skip
 
 
 def _value(judged: Judgement, evidence: Evidence) -> float:
