@@ -2,9 +2,10 @@
 
 Every reference was compared with its siblings (`profile`), cell by cell. Where those maps are high,
 pristine pictures of the product will be high again, and where they are low, little is a lot. So a
-channel's map is divided by what its aligned references had at the same place; as a few maps are
-noisy themselves, the fewer there are, the less they say. (Variation models of industrial inspection set each pixel against its
-own spread: Steger, Ulrich & Wiedemann, Machine Vision Algorithms and Applications, section 3.4.)
+channel's map is divided by what its aligned references had at the same place; a few maps are noisy
+themselves, so the fewer there are, the less they say. (Variation models of industrial inspection
+set each pixel against its own spread: Steger, Ulrich & Wiedemann, Machine Vision Algorithms and
+Applications, section 3.4.)
 Rims are left as they are: where two bodies meet, the pose decides what is high.
 """
 
@@ -89,7 +90,7 @@ def own_maps(channels: Sequence[Channel], view: View, reference: Reference) -> d
     places = view.patches.cells_of(transform(view.matrix, centres))
     maps = {}
     for channel in channels:
-        if channel.map is not None and (channel.name in _SCORES or channel.name in _LOGARITHMS):
+        if channel.map is not None and _is_eased(channel.name):
             plain = np.exp(channel.map) if channel.name in _LOGARITHMS else channel.map
             plain = _widened(plain) if channel.name in _THIN else plain
             maps[channel.name] = Stored.of(_at(plain, places).reshape(reference.patches.shape))
@@ -107,8 +108,12 @@ def eased(
     return tuple(_eased(channel, places, learned) for channel in channels)
 
 
+def _is_eased(name: str) -> bool:
+    return name in _SCORES or name in _LOGARITHMS
+
+
 def _eased(channel: Channel, places: Mapping[str, Places], learned: Mapping[str, Maps]) -> Channel:
-    if channel.map is None:
+    if channel.map is None or not _is_eased(channel.name):
         return channel
     usual = [
         _at(learned[name][channel.name].values(), where.reshape(-1, 2)).reshape(where.shape[:2])

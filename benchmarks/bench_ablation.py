@@ -28,7 +28,18 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from anomaly import compare, detail, glare, matched, pipeline, placed, profile, rim, score
+from anomaly import (
+    compare,
+    detail,
+    glare,
+    matched,
+    pipeline,
+    placed,
+    profile,
+    rim,
+    score,
+    tolerance,
+)  # fmt: skip
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
@@ -79,6 +90,7 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "details through no small veil": _off(
         detail._Light, "_small_veils", lambda _, added: np.zeros(added.shape[:2], np.float32)
     ),
+    "nothing usual at a place": _off(tolerance, "_factor", lambda *_: None),
     "all spreads as they are": _off(profile, "_LOOSE", {}),
     "all tails in full": _off(profile, "_TAIL", {}),
     "2-norm of channels": _off(score, "_NORM", 2),
