@@ -45,7 +45,7 @@ _LOOSE = {
     "surroundings": 1.5, "absent": 2.0, "around": 4.0,
 }  # fmt: skip
 # Of these, pristine pictures reach four spreads and more.
-_TAIL = {"bend": 0.5, "rim": 0.6, "outline": 0.35, "detail": 0.35}
+_TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # Patches searched wherever they lie find the nearer ones the more references there are: distances
 # fall as the count to the power of -1/d. A trial on `cookies` with 2 to 8 references gave 1/d
 # of .19 to .23 but for the fewest. In place no such fall shows: pictures differ by how they were
