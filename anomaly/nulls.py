@@ -104,5 +104,5 @@ def _sampled(gallery: Gallery) -> list[Profile]:
     """Profiles of up to `_SAMPLE` products, evenly drawn: the same ones for the same build."""
     names = list(gallery.product_ids())
     rows = np.unique(np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int))
-    records = [gallery.extra(names[row], STEP) for row in rows]
+    records = [gallery.extra(names[row], STEP, only=()) for row in rows]
     return [read_profile(record) for record in records if record is not None]
