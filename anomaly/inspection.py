@@ -133,21 +133,14 @@ def _against(
         profile, known = serving.profile(product_id), serving.nulls
     form = profile.has_form
     evidence = examine(
-        query,
-        references,
-        embedder=serving.embedder,
-        placed=form,
-        learned=profile.learned,
+        query, references, embedder=serving.embedder, placed=form, learned=profile.learned,
         clock=clock,
-    )
+    )  # fmt: skip
     judged = judge(
-        evidence,
-        nulls=profile.nulls(known.priors),
+        evidence, nulls=profile.nulls(known.priors),
         sources=serving.null_scores(product_id, profile),
-        budget=request.budget,
-        review=request.review,
-        clock=clock,
-    )
+        budget=request.budget, review=request.review, clock=clock,
+    )  # fmt: skip
     facts = Facts(
         product_id=product_id,
         shown=_shows_something(query, references),
