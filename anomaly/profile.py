@@ -41,7 +41,7 @@ MOST_COMPARED = 4
 # where a product is stiff, spreads that soft ones share in say too much. `product` and `missing`
 # ask nearly the same, and would count twice.
 _LOOSE = {
-    "product": 1.5, "missing": 1.5, "rim": 0.9, "detail": 0.9, "bend": 0.5,
+    "product": 1.5, "missing": 1.5, "rim": 0.9, "detail": 0.9, "bend": 0.6,
     "surroundings": 1.5, "absent": 2.0, "around": 4.0,
 }  # fmt: skip
 # Of these, pristine pictures reach four spreads and more.
