@@ -89,14 +89,12 @@ class Profile:
     @property
     def reliable(self) -> bool:
         """Whether a picture that registers with no reference shows something else."""
-        compared = sum(entry.compared for entry in self.left_out)
-        registered = sum(entry.registered for entry in self.left_out)
-        return registered >= _RELIABLE * compared and all(e.registered for e in self.left_out)
+        return _mostly_registers(self.left_out) and all(e.registered for e in self.left_out)
 
     @property
     def learned(self) -> dict[str, Maps]:
         """What is usual at each place, by reference ID."""
-        return {entry.reference_id: entry.maps for entry in self.left_out if entry.maps}
+        return _learned(self.left_out)
 
     def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
         """Raw scores by channel, leaving out one reference's."""
@@ -166,7 +164,7 @@ class ProfileStep:
         threads = threads_here(self._threads)
         with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
             found = list(pool.map(lambda row: self._looked(references, row), rows))
-        learned = {one.reference_id: one.maps for one in found}
+        learned = _learned(found)
         arrays = {
             f"{one.reference_id}/{name}": stored.cells
             for one in found
@@ -214,6 +212,19 @@ class _Looked:
     registered: int
     compared: int
     distance: float
+
+
+def _mostly_registers(entries: Sequence[LeftOut | _Looked]) -> bool:
+    compared = sum(entry.compared for entry in entries)
+    return sum(entry.registered for entry in entries) >= _RELIABLE * compared
+
+
+def _learned(entries: Sequence[LeftOut | _Looked]) -> dict[str, Maps]:
+    """By reference ID; nothing where references seldom register: cookies of which a few were
+    photographed twice have no places."""
+    if not _mostly_registers(entries):
+        return {}
+    return {entry.reference_id: entry.maps for entry in entries if entry.maps}
 
 
 def _entry(one: _Looked, learned: Mapping[str, Maps]) -> dict[str, object]:

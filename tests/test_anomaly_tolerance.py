@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from anomaly.pipeline import Query, examine
-from anomaly.profile import Profile, ProfileStep, read_profile
+from anomaly.profile import LeftOut, Profile, ProfileStep, read_profile
 from anomaly.results import Channel
 from anomaly.rim import placed_score, top_mean
 from anomaly.tolerance import Maps, Stored, eased, own_maps
@@ -277,3 +277,11 @@ def _png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="PNG")
     return file.getvalue()
+
+
+def test_references_that_seldom_register_have_no_places() -> None:
+    """A few cookies that were photographed twice don't make cookies alike everywhere."""
+    maps = {"product": usual()}
+    for registered, known in ((3, True), (2, False)):
+        entries = [LeftOut({}, {}, registered, 4, 0.1, f"r{n}", maps) for n in range(4)]
+        assert bool(Profile(tuple(entries)).learned) is known
