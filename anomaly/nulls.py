@@ -82,8 +82,9 @@ def comparable_fields(fingerprint: EmbeddingFingerprint) -> dict[str, str | int]
 
 
 def pooled_priors(profiles: Sequence[Profile]) -> dict[str, Prior]:
-    """Mean centre and pooled spread of each channel over products with several references."""
-    raw = [profile.raw() for profile in profiles]
+    """Mean centre and pooled spread of each channel over products with several references; with
+    `BARE` before its name, as products have it that don't know what is usual where."""
+    raw = [profile.raw() | profile.bare() for profile in profiles]
     priors = {}
     for name in sorted({name for entry in raw for name in entry}):
         groups = [np.asarray(entry[name]) for entry in raw if len(entry.get(name, ())) > 1]
@@ -104,5 +105,5 @@ def _sampled(gallery: Gallery) -> list[Profile]:
     """Profiles of up to `_SAMPLE` products, evenly drawn: the same ones for the same build."""
     names = list(gallery.product_ids())
     rows = np.unique(np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int))
-    records = [gallery.extra(names[row], STEP, only=()) for row in rows]
+    records = [gallery.extra(names[row], STEP) for row in rows]
     return [read_profile(record) for record in records if record is not None]

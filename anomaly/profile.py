@@ -51,6 +51,7 @@ _TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # of .19 to .23 but for the fewest. In place no such fall shows: pictures differ by how they were
 # aligned.
 _FALL = {"anywhere": 0.2, "around": 0.2}
+BARE = "bare "  # before a channel's name: of products that don't know what is usual where
 _FORM = 0.25  # share of pairs that must register for the product to have a form
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 
@@ -63,6 +64,7 @@ class LeftOut:
     distance  cosine distance to the nearest sibling's vector
     reference_id  whose they are
     maps      what its placed channels said, cell by cell
+    bare      their raw scores, not set against what is usual at each place
     """
 
     placed: Mapping[str, float]
@@ -72,6 +74,7 @@ class LeftOut:
     distance: float
     reference_id: str = ""
     maps: Maps = field(default_factory=dict, compare=False)
+    bare: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,12 @@ class Profile:
 
     def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
         """Raw scores by channel, leaving out one reference's."""
-        found: dict[str, list[float]] = {}
-        for row, entry in enumerate(self.left_out):
-            if row != without:
-                for name, value in {**entry.placed, **entry.anywhere}.items():
-                    found.setdefault(name, []).append(value)
-        return found
+        rows = [entry for row, entry in enumerate(self.left_out) if row != without]
+        return _collected([{**entry.placed, **entry.anywhere} for entry in rows])
+
+    def bare(self) -> dict[str, list[float]]:
+        """Raw scores by channel that a product without maps would have."""
+        return {f"{BARE}{k}": v for k, v in _collected([e.bare for e in self.left_out]).items()}
 
     def nulls(
         self,
@@ -114,7 +117,7 @@ class Profile:
     ) -> dict[str, Null]:
         """What each channel, or each of `only`, says of pristine pictures: of new ones, or of the
         reference that is left out, which has one fewer to be compared with."""
-        raw = self.raw(without=without)
+        raw, priors = self.raw(without=without), self._own(priors)
         if without is None:
             raw = self._of_new_ones(raw)
         wanted = sorted({*raw, *priors} if only is None else only)
@@ -126,6 +129,13 @@ class Profile:
             for name, null in fitted.items()
             if null is not None
         }
+
+    def _own(self, priors: Mapping[str, Prior]) -> dict[str, Prior]:
+        """The priors of products that know what is usual at each place, or of those that don't."""
+        own = {name: prior for name, prior in priors.items() if not name.startswith(BARE)}
+        return (
+            own if self.learned else own | {n: priors[BARE + n] for n in own if BARE + n in priors}
+        )
 
     def _of_new_ones(self, raw: Mapping[str, list[float]]) -> dict[str, list[float]]:
         count = len(self.left_out)
@@ -214,6 +224,14 @@ class _Looked:
     distance: float
 
 
+def _collected(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for one in scores:
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
+    return found
+
+
 def _mostly_registers(entries: Sequence[LeftOut | _Looked]) -> bool:
     compared = sum(entry.compared for entry in entries)
     return sum(entry.registered for entry in entries) >= _RELIABLE * compared
@@ -232,6 +250,7 @@ def _entry(one: _Looked, learned: Mapping[str, Maps]) -> dict[str, object]:
     return {
         "reference_id": one.reference_id,
         "placed": _rounded(_scores(eased(one.channels, one.places, learned))),
+        "bare": _rounded(_scores(one.channels)),
         "anywhere": _rounded(one.anywhere),
         "registered": one.registered,
         "compared": one.compared,

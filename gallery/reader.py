@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,14 +185,11 @@ class Gallery:
         product, shard = self.stored(product_id), self.shard_of(product_id)
         return np.stack([shard.vector(r) for r in product.references])
 
-    def extra(
-        self, product_id: str, step: str, *, only: Collection[str] | None = None
-    ) -> Record | None:
-        """What the build step `step` found out about a product, or None. `only`: names of arrays,
-        where not all are wanted."""
+    def extra(self, product_id: str, step: str) -> Record | None:
+        """What the build step `step` found out about a product, or None."""
         product = self.stored(product_id)
         shard = self.shard_of(product_id)
-        return shard.extra(product.product_id, step, only=only) if step in product.extras else None
+        return shard.extra(product.product_id, step) if step in product.extras else None
 
     def shard_of(self, product_id: str) -> Shard:
         """The shard that holds a product, or would. Raises `UnknownProduct` if there is none."""

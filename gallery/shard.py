@@ -211,7 +211,11 @@ class Shard:
         )
 
     def record(
-        self, product_id: str, reference: StoredReference, *, only: Collection[str] | None = None
+        self,
+        product_id: str,
+        reference: StoredReference,
+        *,
+        only: Collection[str] | None = None,
     ) -> Record:
         """The record of one reference, or `only` these arrays of it; raises `DamagedGallery` if it
         is absent or damaged."""
@@ -241,11 +245,9 @@ class Shard:
     def reference(self, product_id: str, reference: StoredReference) -> Reference:
         return from_record(self.record(product_id, reference), self.vector(reference))
 
-    def extra(
-        self, product_id: str, name: str, *, only: Collection[str] | None = None
-    ) -> Record | None:
-        """The result of the build step `name` for a product, or None; `only`: see `unpack`."""
-        return self._get(product_hash(product_id) + _EXTRA + name.encode(), only)
+    def extra(self, product_id: str, name: str) -> Record | None:
+        """The result of the build step `name` for a product, or None."""
+        return self._get(product_hash(product_id) + _EXTRA + name.encode())
 
     def vectors(self) -> NDArray[np.void]:
         """(N,) rows of `key` and `vector`, mapped from disk, unverified."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from functools import cache
 
 import cv2
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomaly.nulls import pooled_priors
 from anomaly.pipeline import Query, examine
 from anomaly.profile import LeftOut, Profile, ProfileStep, read_profile
 from anomaly.results import Channel
 from anomaly.rim import placed_score, top_mean
+from anomaly.score import Prior
 from anomaly.tolerance import Maps, Stored, eased, own_maps
 from embeddings import fake_embedder
 from embeddings.foreground import given_foreground
@@ -285,3 +288,22 @@ def test_references_that_seldom_register_have_no_places() -> None:
     for registered, known in ((3, True), (2, False)):
         entries = [LeftOut({}, {}, registered, 4, 0.1, f"r{n}", maps) for n in range(4)]
         assert bool(Profile(tuple(entries)).learned) is known
+
+
+def test_a_product_without_maps_has_the_priors_of_such_products() -> None:
+    maps = {"product": usual()}
+    priors = {"product": Prior(1.0, 0.2, 0.1), "bare product": Prior(3.0, 0.4, 0.2)}
+    for known, centre in ((maps, 1.0), ({}, 3.0)):
+        entries = [LeftOut({}, {}, 4, 4, 0.1, f"r{n}", known) for n in range(4)]
+        nulls = Profile(tuple(entries)).nulls(priors)
+        assert set(nulls) == {"product"}
+        assert nulls["product"].centre == centre
+    assert Profile(()).nulls(priors)["product"].centre == 3.0  # a single reference
+
+
+def test_products_that_know_their_places_say_both_what_they_score_with_and_without() -> None:
+    one = LeftOut({"product": 1.0}, {}, 4, 4, 0.1, "r", {"product": usual()}, {"product": 2.0})
+    other = replace(one, placed={"product": 1.2}, bare={"product": 2.6})
+    priors = pooled_priors([Profile((one, other))] * 3)
+    assert priors["product"].centre == pytest.approx(1.1)
+    assert priors["bare product"].centre == pytest.approx(2.3)
