@@ -39,7 +39,7 @@ from anomaly import (
     rim,
     score,
     tolerance,
-)  # fmt: skip
+)
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
