@@ -52,7 +52,8 @@ _TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # aligned.
 _FALL = {"anywhere": 0.2, "around": 0.2}
 BARE = "bare "  # before a channel's name: of products that don't know what is usual where
-_FORM = 0.25  # share of pairs that must register for the product to have a form
+_FORM = 0.25  # share of pairs that must register for a product of many faces to have a form
+_LONERS = 0.1  # share of references, or one, that may register with none of their siblings then
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 
 
@@ -85,14 +86,21 @@ class Profile:
 
     @property
     def has_form(self) -> bool:
-        """Whether pictures of the product can be laid upon each other; assumed of a single one."""
-        compared = sum(entry.compared for entry in self.left_out)
-        return compared == 0 or sum(e.registered for e in self.left_out) >= _FORM * compared
+        """Whether pictures of the product can be laid upon each other; assumed of a single one.
+
+        Most pairs register, or nearly every reference has one that it registers with: faces. Of
+        cookies a few of which were photographed twice, some have none.
+        """
+        if _registers(self.left_out, _RELIABLE):
+            return True
+        loners = sum(entry.registered == 0 for entry in self.left_out)
+        few = loners <= max(1, _LONERS * len(self.left_out))
+        return few and _registers(self.left_out, _FORM)
 
     @property
     def reliable(self) -> bool:
         """Whether a picture that registers with no reference shows something else."""
-        return _mostly_registers(self.left_out) and all(e.registered for e in self.left_out)
+        return _registers(self.left_out, _RELIABLE) and all(e.registered for e in self.left_out)
 
     @property
     def learned(self) -> dict[str, Maps]:
@@ -232,15 +240,16 @@ def _collected(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return found
 
 
-def _mostly_registers(entries: Sequence[LeftOut | _Looked]) -> bool:
+def _registers(entries: Sequence[LeftOut | _Looked], share: float) -> bool:
+    """Whether `share` of the pairs do."""
     compared = sum(entry.compared for entry in entries)
-    return sum(entry.registered for entry in entries) >= _RELIABLE * compared
+    return sum(entry.registered for entry in entries) >= share * compared
 
 
 def _learned(entries: Sequence[LeftOut | _Looked]) -> dict[str, Maps]:
     """By reference ID; nothing where references seldom register: cookies of which a few were
     photographed twice have no places."""
-    if not _mostly_registers(entries):
+    if not _registers(entries, _RELIABLE):
         return {}
     return {entry.reference_id: entry.maps for entry in entries if entry.maps}
 
