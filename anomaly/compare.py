@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from anomaly.bend import compare_bends
-from anomaly.content import Dense, dense_in, searched
+from anomaly.content import Dense, dense_in, searched, unexplained
 from anomaly.detail import compare_details
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
@@ -76,14 +76,15 @@ def compare(
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     found = [p for _, p in sound]
     product = np.any([p.lies for p in found], axis=0)
-    known = searched(view, dense, products, where=grown(product)).unexplained
+    known = unexplained(view, dense, products, where=grown(product))
     inside = ~_seam(view)
     channels = (
         *_product_channels(known, found, product, inside, bounded=bounded),
         _beside(view, references, products, inside & ~grown(product), spaces[2]),
     )
     coverage = max(p.coverage for p in found)
-    comparison = Comparison(channels, content, product, coverage, refuted, bounded)
+    places = {one.reference.reference_id: p.places for one, p in sound}
+    comparison = Comparison(channels, content, product, coverage, refuted, bounded, places)
     finer = [
         *_outline_channel(foreground, pairs, view),
         *_pixel_channels(picture, pairs, view, comparison),
@@ -210,7 +211,7 @@ def _beside(
     found = np.full(where.shape, np.nan, np.float32)
     if (view.measured & where).any():  # products that fill the picture are not projected twice
         dense = dense_in(view, references, metric)
-        found = searched(view, dense, products, where=where).unexplained
+        found = unexplained(view, dense, products, where=where)
     return Channel("surroundings", found, top_mean(found), float(view.measured.mean()))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from embeddings.patches import Floats
 from embeddings.threads import each
 from gallery.describe import Reference
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _CHUNK = 588  # query patches per matrix product: a few megabytes of distances
 
 
@@ -22,8 +26,8 @@ _CHUNK = 588  # query patches per matrix product: a few megabytes of distances
 class Searched:
     """Nearest patches of all references without regard to place.
 
-    unexplained  (H, W) distance of a query patch to the nearest; NaN where none was measured
-    absent       of a reference's product from the query, top mean; of the reference that it suits
+    unexplained  see `unexplained`
+    absent       of a reference's product from the view, top mean; of the reference that it suits
     """
 
     unexplained: Floats
@@ -45,23 +49,38 @@ def dense_in(view: View, references: Sequence[Reference], metric: Metric | None)
     )
 
 
-def searched(
-    view: View, dense: Dense, products: Sequence[Mask], *, where: Mask | None = None
-) -> Searched:
-    """Search all references for every measured cell of the view (`where` it is asked for), and the
-    view for `products`, the cells of each reference's."""
-    asked = view.measured if where is None else view.measured & where
-    unexplained = np.full(asked.shape, np.nan, np.float32)
-    if not asked.any():
-        return Searched(unexplained, float("nan"))
-    query = dense.query[asked]
-    found = []
+def searched(view: View, dense: Dense, products: Sequence[Mask]) -> Searched:
+    """Search all references for every measured cell of the view, and the view for `products`, the
+    cells of each reference's."""
+    if not view.measured.any():
+        return Searched(_spread([], view.measured), float("nan"))
+    query, distances, absent = dense.query[view.measured], [], []
     for product, grid in zip(products, dense.references, strict=True):
         cells = kept(product)
         forward, gone = nearest_patches(query, grid[cells])
-        found.append((forward, top_mean(gone[product[cells]])))
-    unexplained[asked] = np.min([forward for forward, _ in found], axis=0)
-    return Searched(unexplained, min(absent for _, absent in found))
+        distances.append(forward)
+        absent.append(top_mean(gone[product[cells]]))
+    return Searched(_spread(distances, view.measured), min(absent))
+
+
+def unexplained(view: View, dense: Dense, products: Sequence[Mask], *, where: Mask) -> Floats:
+    """(H, W) distance of the view's patches `where` they are asked for to the nearest of any
+    reference; NaN where none was measured."""
+    asked = view.measured & where
+    if not asked.any():
+        return _spread([], asked)
+    query, pairs = dense.query[asked], zip(products, dense.references, strict=True)
+    return _spread(
+        [nearest_distances(query, grid[kept(product)]) for product, grid in pairs], asked
+    )
+
+
+def _spread(distances: Sequence[Floats], asked: Mask) -> Floats:
+    """The least of (N,) distances each, upon the (H, W) cells asked for."""
+    found = np.full(asked.shape, np.nan, np.float32)
+    if distances:
+        found[asked] = np.minimum.reduce(distances)
+    return found
 
 
 def kept(product: Mask) -> Mask:
@@ -73,25 +92,37 @@ def kept(product: Mask) -> Mask:
 
 
 def nearest_patches(some: Floats, others: Floats) -> tuple[Floats, Floats]:
-    """Distance of each of some (N, D) patches to the nearest of others (M, D), and back.
+    """Distance of each of some (N, D) patches to the nearest of others (M, D), and back."""
+    forward, backward = [], np.full(len(others), np.inf, np.float32)
+    for squared in _squared(some, others):
+        forward.append(squared.amin(dim=1).numpy())
+        np.minimum(backward, squared.amin(dim=0).numpy(), out=backward)
+    return _roots(np.concatenate(forward)), _roots(backward)
 
-    One product per chunk gives whole squared distances, [-2a, |a|^2, 1] . [b, 1, |b|^2], small
-    enough to stay in the cache until both minima are taken.
+
+def nearest_distances(some: Floats, others: Floats) -> Floats:
+    """The first of both alone."""
+    return _roots(np.concatenate([s.amin(dim=1).numpy() for s in _squared(some, others)]))
+
+
+def _squared(some: Floats, others: Floats) -> Iterator[Tensor]:
+    """Squared distances of `some`, a chunk at a time, in memory that is used again.
+
+    One product per chunk gives them whole, [-2a, |a|^2, 1] . [b, 1, |b|^2], small enough to stay in
+    the cache until the minima are taken.
     """
     import torch  # its threads are those of the network: one setting for both
 
     left = torch.from_numpy(np.c_[-2 * some, _squares(some), np.ones(len(some), np.float32)])
     right = torch.from_numpy(np.c_[others, np.ones(len(others), np.float32), _squares(others)])
-    forward = np.empty(len(some), np.float32)
-    backward = np.full(len(others), np.inf, np.float32)
     squared = torch.empty(min(_CHUNK, len(some)), len(others))
     for start in range(0, len(some), _CHUNK):
-        part = slice(start, min(start + _CHUNK, len(some)))
-        chunk = squared[: part.stop - start]
-        torch.mm(left[part], right.T, out=chunk)
-        forward[part] = chunk.amin(dim=1).numpy()
-        np.minimum(backward, chunk.amin(dim=0).numpy(), out=backward)
-    return np.sqrt(np.maximum(forward, 0)), np.sqrt(np.maximum(backward, 0))
+        part = left[start : start + _CHUNK]
+        yield torch.mm(part, right.T, out=squared[: len(part)])
+
+
+def _roots(squared: Floats) -> Floats:
+    return np.sqrt(np.maximum(squared, 0))
 
 
 def _squares(rows: Floats) -> Floats:

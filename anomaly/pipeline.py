@@ -25,7 +25,6 @@ from anomaly.looks import look_of, onto_look, warped
 from anomaly.results import (
     Alignment,
     Calibrated,
-    Comparison,
     Evidence,
     EvidenceKind,
     Finding,
@@ -35,7 +34,7 @@ from anomaly.results import (
     View,
 )
 from anomaly.score import SCORE_VERSION, regions, score
-from anomaly.tolerance import TOLERANCE_VERSION, Maps, counterparts, eased
+from anomaly.tolerance import TOLERANCE_VERSION, Maps, eased
 from anomaly.view import (
     VIEW_VERSION,
     as_it_is,
@@ -164,7 +163,8 @@ def examine(
             picture=query.pixels,
         )
         if learned:
-            comparison = _tolerated(comparison, seen, references, pairings, learned)
+            set_against = eased(comparison.placed, comparison.places, learned)
+            comparison = replace(comparison, placed=set_against)
         _ = comparison.channels  # the evidence that counts is measured on this clock
     names = tuple(r.reference_id for r in references)
     shown = _shown(best, references, comparison.refuted)
@@ -270,18 +270,6 @@ def _without_glare(
     if not clipped.any() or max(float(e.bright.mean()) for e in exposures) > _BRIGHT_ANYWHERE:
         return view
     return without_core(view, clipped)
-
-
-def _tolerated(
-    comparison: Comparison,
-    view: View,
-    references: Sequence[Reference],
-    pairings: Mapping[str, Pairing],
-    learned: Mapping[str, Maps],
-) -> Comparison:
-    sound = {name: p for name, p in pairings.items() if name not in comparison.refuted}
-    places = counterparts(view, references, sound)
-    return replace(comparison, placed=eased(comparison.placed, places, learned))
 
 
 def usable(alignment: Alignment | None, view: View) -> dict[str, Pairing]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.results import Pairing, View
+from anomaly.results import Pairing, Places, View
 from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse, transform
@@ -41,6 +41,7 @@ class Placed:
     backward  the same for the reference's patch that belongs here
     lies      cells of the picture where its product lies
     coverage  the share of its product that the view shows
+    places    where each cell has its counterpart
     unlike    median backward distance over that of patches which have nothing to do with each other
     """
 
@@ -48,6 +49,7 @@ class Placed:
     backward: Floats
     lies: Mask
     coverage: float
+    places: Places
     unlike: float
 
 
@@ -90,7 +92,7 @@ def placed_on(view: View, aligned: Aligned, query: Floats) -> Placed:
         strangers = _between_strangers(query[on], moved[on[rows, columns]])
         unlike = float(np.nanmedian(backward[on])) / max(strangers, 1e-6)
     coverage = _coverage(aligned, view)
-    return Placed(forward, backward, lies, coverage, unlike)
+    return Placed(forward, backward, lies, coverage, places.astype(np.float32), unlike)
 
 
 def _between_strangers(some: Floats, others: Floats) -> float:

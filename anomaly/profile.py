@@ -17,10 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from anomaly.pipeline import SCORING, Query, examine, usable
-from anomaly.results import Channel, EvidenceKind, Null
+from anomaly.pipeline import SCORING, Query, examine
+from anomaly.results import Channel, EvidenceKind, Null, Places
 from anomaly.score import Prior, combine, fit_null, studentised
-from anomaly.tolerance import Maps, Places, Stored, counterparts, eased, own_maps
+from anomaly.tolerance import Maps, Stored, eased, own_maps
 from embeddings.embedder import Embedder, Embedding
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
@@ -200,13 +200,11 @@ class ProfileStep:
         if not np.array_equal(placed.view.matrix, np.eye(3)):  # else content says the same
             free = examine(query, siblings, embedder=self._embedder, placed=False)
         refuted = placed.comparison.refuted
-        pairings = usable(placed.alignment, placed.view)
-        sound = {name: p for name, p in pairings.items() if name not in refuted}
         assert placed.alignment is not None
         return _Looked(
             reference_id=one.reference_id,
             channels=placed.comparison.placed,
-            places=counterparts(placed.view, siblings, sound),
+            places=placed.comparison.places,
             maps=own_maps(placed.comparison.placed, placed.view, one),
             anywhere=_scores(free.comparison.anywhere),
             registered=sum(

@@ -24,6 +24,8 @@ from gallery.describe import Reference
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
 EvidenceKind = Literal["placed", "anywhere"]
+Places = NDArray[np.float32]
+"""(H, W, 2) x, y in cells of a reference where each cell of a view has its counterpart."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ class Comparison:
     coverage  share of the aligned references' product that the view shows; 0 if none is aligned
     refuted   references whose alignment the patches don't bear out
     bounded   whether an aligned reference tells the product from its surroundings with confidence
+    places    by ID of the others that were aligned, see `Places`
     """
 
     placed: tuple[Channel, ...]
@@ -266,6 +269,7 @@ class Comparison:
     coverage: float
     refuted: tuple[str, ...] = ()
     bounded: bool = True
+    places: Mapping[str, Places] = field(default_factory=dict)
 
     @cached_property
     def anywhere(self) -> tuple[Channel, ...]:

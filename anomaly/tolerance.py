@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from anomaly.bend import TOP as TOP_BENT
 from anomaly.outline import TOP as TOP_OFF
-from anomaly.placed import Aligned, places_of, product_cells, sample
-from anomaly.results import Channel, Pairing, View
+from anomaly.placed import sample
+from anomaly.results import Channel, Places, View
 from anomaly.rim import placed_score, top_mean
 from embeddings.images import Mask
 from embeddings.patches import Floats
@@ -43,7 +43,6 @@ _LEAST_CELLS = 10  # of the map with anything known
 _LEVELS = 254  # of a byte; 0 is unknown, 1 is nothing
 
 Maps = Mapping[str, "Stored"]
-Places = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 
@@ -70,20 +69,6 @@ class Stored:
         )
 
 
-def counterparts(
-    view: View, references: Sequence[Reference], pairings: Mapping[str, Pairing]
-) -> dict[str, Places]:
-    """By ID of those references that `pairings` has, (H, W, 2) x, y in cells of the reference where
-    each cell of the view has its counterpart."""
-    found = {}
-    for one in references:
-        if one.reference_id in pairings:
-            cells = product_cells(one.foreground.mask, one.patches.shape)
-            aligned = Aligned(one, _NO_GRID, cells, pairings[one.reference_id])
-            found[one.reference_id] = places_of(aligned, view)[0].astype(np.float32)
-    return found
-
-
 def own_maps(channels: Sequence[Channel], view: View, reference: Reference) -> dict[str, Stored]:
     """A reference's channels when it was the picture, on its own grid."""
     centres = reference.patches.centres_px().reshape(-1, 2)
@@ -93,7 +78,8 @@ def own_maps(channels: Sequence[Channel], view: View, reference: Reference) -> d
         if channel.map is not None and _is_eased(channel.name):
             plain = np.exp(channel.map) if channel.name in _LOGARITHMS else channel.map
             plain = _widened(plain) if channel.name in _THIN else plain
-            maps[channel.name] = Stored.of(_at(plain, places).reshape(reference.patches.shape))
+            cells = _at(plain[..., None], places).reshape(reference.patches.shape)
+            maps[channel.name] = Stored.of(cells)
     return maps
 
 
@@ -102,24 +88,36 @@ def eased(
 ) -> tuple[Channel, ...]:
     """The channels set against what is usual at each place.
 
-    places   by reference ID, see `counterparts`
+    places   by reference ID
     learned  by reference ID, then by channel: see `own_maps`
     """
-    return tuple(_eased(channel, places, learned) for channel in channels)
+    names = [c.name for c in channels if c.map is not None and _is_eased(c.name)]
+    usual = _usual(names, places, learned)
+    return tuple(_eased(c, usual[c.name]) if c.name in usual else c for c in channels)
+
+
+def _usual(
+    names: Sequence[str], places: Mapping[str, Places], learned: Mapping[str, Maps]
+) -> dict[str, list[Floats]]:
+    """By channel, a (H, W) map of what is usual from each reference that knows."""
+    found: dict[str, list[Floats]] = {}
+    for reference_id, where in places.items():
+        maps = learned.get(reference_id, {})
+        known = [name for name in names if name in maps]
+        if known:
+            both = np.stack([maps[name].values() for name in known], axis=2)
+            there = _at(both, where.reshape(-1, 2)).reshape(*where.shape[:2], len(known))
+            for column, name in enumerate(known):
+                found.setdefault(name, []).append(there[..., column])
+    return found
 
 
 def _is_eased(name: str) -> bool:
     return name in _SCORES or name in _LOGARITHMS
 
 
-def _eased(channel: Channel, places: Mapping[str, Places], learned: Mapping[str, Maps]) -> Channel:
-    if channel.map is None or not _is_eased(channel.name):
-        return channel
-    usual = [
-        _at(learned[name][channel.name].values(), where.reshape(-1, 2)).reshape(where.shape[:2])
-        for name, where in places.items()
-        if channel.name in learned.get(name, ())
-    ]
+def _eased(channel: Channel, usual: Sequence[Floats]) -> Channel:
+    assert channel.map is not None
     factor = _factor(usual, np.isfinite(channel.map))
     if factor is None:
         return channel
@@ -135,8 +133,6 @@ def _eased(channel: Channel, places: Mapping[str, Places], learned: Mapping[str,
 
 def _factor(usual: Sequence[Floats], known: Mask) -> Floats | None:
     """(H, W) what to divide by: 1 where nothing is usual, or where it is as in most places."""
-    if not usual:
-        return None
     stack = np.stack(usual)
     count = np.isfinite(stack).sum(axis=0)
     asked = known & (count > 0)
@@ -159,14 +155,12 @@ def _widened(values: Floats) -> Floats:
 
 
 def _at(values: Floats, places: NDArray[np.floating]) -> Floats:
-    """(N,) bilinear values of an (H, W) map at (N, 2) cells; NaN where most is unknown."""
+    """(N, K) bilinear values of (H, W, K) maps at (N, 2) cells; NaN where most is unknown."""
     known = np.isfinite(values)
-    both = np.stack([np.where(known, values, 0), known], axis=2).astype(np.float32)
+    both = np.concatenate([np.where(known, values, 0), known], axis=2).astype(np.float32)
     found, inside = sample(both, np.asarray(places, np.float64))
-    share = found[:, 1] * inside
+    total, share = np.split(found, 2, axis=1)
+    share = share * inside[:, None]
     with np.errstate(invalid="ignore"):
-        mean = found[:, 0] / np.maximum(share, 1e-6)
+        mean = total / np.maximum(share, 1e-6)
     return np.where(share > 0.5, mean, np.nan).astype(np.float32)
-
-
-_NO_GRID = np.zeros((0, 0, 0), np.float32)
