@@ -36,7 +36,7 @@ from embeddings.registration import transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 16
+COMPARE_VERSION = 17
 # Pristine faces reach 0.43 (rendered) and 0.61 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.58, but agree on a tenth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.68
@@ -212,7 +212,7 @@ def _beside(
     if (view.measured & where).any():  # products that fill the picture are not projected twice
         dense = dense_in(view, references, metric)
         found = unexplained(view, dense, products, where=where)
-    return Channel("surroundings", found, top_mean(found), float(view.measured.mean()))
+    return Channel("surroundings", found, placed_score(found), float(view.measured.mean()))
 
 
 def _least(stack: Floats) -> Floats:

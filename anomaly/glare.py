@@ -25,7 +25,7 @@ from embeddings.patches import Floats
 from embeddings.threads import each
 from gallery.describe import Reference
 
-GLARE_VERSION = 6
+GLARE_VERSION = 7
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -47,7 +47,7 @@ _SMOOTH_SLOPE = 0.2  # of its peak per pixel, half way up: what rises faster is 
 _NEAR_SEED, _FAR_SEED = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (n, n)) for n in (5, 11))
 _FADED_CORE, _FADED_VEIL, _FADED_SHARE = 10.0, 5.0, 0.5
 _LEAST_AROUND = 10  # pixels, under which nothing is known
-_HIDDEN_SHARE = 0.1  # of a cell
+_HIDDEN_SHARE = 0.3  # of a cell
 # Cells around what is hidden, which see it too: fewer where so much of the product were left out.
 _RIMS = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (5, 3, 1)]
 
@@ -86,7 +86,7 @@ def without_glare(
     veil = np.minimum.reduce([one.veil for one in lit])
     product = np.logical_or.reduce([one.product for one in lit])
     white = np.mean([one.white for one in lit], axis=0) >= 0.5
-    around = _Around(np.stack([one.light for one in lit]), product & ~white & ~clipped)
+    around = _Around(np.stack([one.light for one in lit]), ~white & ~clipped, product)
     cores = _cores(clipped & ~white, around)
     tops = _tops(np.where(product, veil, 0), around)
     hidden = _connected((veil > _VEIL) | clipped, cores | tops)
@@ -115,16 +115,21 @@ def _sparing(view: View, cells: Mask, product: Mask, plain: Mask) -> View:
 @dataclass(frozen=True)
 class _Around:
     """What is known of places around lit ones: (K, h, w) `light` that is added against each of K
-    references, and (h, w) where to `ask`."""
+    references, and (h, w) where it can `tell`; on the `product` rather than beside it, where
+    references show another place."""
 
     light: Floats
-    ask: Mask
+    tell: Mask
+    product: Mask
 
     def fades(self, part: Mask, *, above: float) -> bool:
         """Whether light goes on around (h, w) `part`, as a lamp's does, or nothing is known."""
         grown = part.astype(np.uint8)
         near, far = (cv2.dilate(grown, kernel) > 0 for kernel in (_NEAR_SEED, _FAR_SEED))
-        ring = far & ~near & self.ask
+        around = far & ~near & self.tell
+        ring = around & self.product
+        if ring.sum() < _LEAST_AROUND:
+            ring = around
         if ring.sum() < _LEAST_AROUND:
             return True
         return bool((np.median(self.light[:, ring], axis=0) > above).mean() >= _FADED_SHARE)

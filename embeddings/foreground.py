@@ -4,9 +4,10 @@ The estimate compares each pixel's colour with the tones along the borders (`bac
 splits the distances in two classes (Otsu 1979). Beside a product that lies whole in the picture,
 what the border cuts off is a neighbour. Neighbours have the product's own tones, but those don't
 reach as far along the borders as the background's: it is told by fewer and fewer tones, and what
-tells the product best is taken. Confidence falls when the classes need much tidying, when outlines
-are ragged, when the "product" runs along the border, or when its area is implausible: then callers
-fall back to the picture's centre.
+tells the product best is taken. What lies between parts of it and is unlike what lies around is of
+the product as well: print nearly as dark as the belt. Confidence falls when the classes need much
+tidying, when outlines are ragged, when the "product" runs along the border, or when its area is
+implausible: then callers fall back to the picture's centre.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from embeddings.background import Tone, background_tones, lab, lab_borders, reac
 from embeddings.errors import MaskError
 from embeddings.images import Mask, Pixels, fit_longest_side
 
-FOREGROUND_VERSION = 4
+FOREGROUND_VERSION = 5
 _WORKING_PX = 160
 _MIN_SIDE = 8
 _REACHES = (0.0, 0.2, 0.3, 0.4, 0.5)  # of the borders, the least of the background's tones
@@ -32,6 +33,10 @@ _AS_LARGE = 0.5  # of all that is cut off
 # before, or how much more of the product.
 _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
 _TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
+_RING, _QUIET = (
+    0.05,
+    0.75,
+)  # around a product, share of its size; quantile of the ring, share of gaps
 _CLOSE_PX, _AROUND = 180, 0.15  # the close look: longer side, margin as a share of the product
 _BAND = 0.05  # how far off the coarse outline may be, as a share of the close look
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
@@ -127,7 +132,28 @@ def _split(
     mask = every & ~also
     if not mask.any():
         return None
+    between = _between(mask, distance)
+    raw[between], mask = 1, mask | between
     return _Found(mask, _confidence(raw, mask), bool(cut.any() or also.any()), reach)
+
+
+def _between(mask: Mask, distance: NDArray[np.float32]) -> Mask:
+    """What lies between parts of a (H, W) mask, if it is unlike what lies around them all: loose
+    units have the same between them as around."""
+    nothing = np.zeros_like(mask)
+    count, _ = cv2.connectedComponents(mask.astype(np.uint8))
+    if count <= 2:
+        return nothing
+    points = cv2.findNonZero(mask.astype(np.uint8))
+    hull = cv2.fillConvexPoly(np.zeros(mask.shape, np.uint8), cv2.convexHull(points), 1)
+    wide = max(2, round(_RING * int(np.ptp(points, axis=0).max())))
+    ring = (cv2.dilate(hull, _disc(4 * wide + 1)) > 0) & ~(cv2.dilate(hull, _disc(5)) > 0)
+    gap = (hull > 0) & ~mask
+    inner = gap & ~(cv2.dilate(mask.astype(np.uint8), _disc(3)) > 0)
+    if not ring.any() or not inner.any():
+        return nothing
+    usual = np.quantile(distance[ring], _QUIET)
+    return gap if (distance[inner] > usual).mean() >= _QUIET else nothing
 
 
 def _drawn(image: Pixels) -> bool:

@@ -113,6 +113,24 @@ def test_a_lamp_beside_overexposed_paper_is_hidden_and_the_paper_stays() -> None
     assert view.measured[2:6, 2:7].all()
 
 
+@pytest.mark.parametrize(("lit", "hidden"), [(False, False), (True, True)])
+def test_what_is_white_beside_a_product_is_glare_if_it_is_lit_around(
+    lit: bool, hidden: bool
+) -> None:
+    """Contents that burst out upon a dark belt, or a lamp mirrored by a glossy one."""
+    there = np.zeros(SIZE, np.bool_)
+    there[:, :64] = True
+    query = picture()
+    if not lit:
+        query[60:92, 110:150] = 255
+    else:
+        query = lamp(query, 130, 76)
+    view, reference = view_of(query), reference_of(picture())
+    reference = replace(reference, foreground=given_foreground(there))
+    beside = without_glare(view, look_of(query, view), [(reference, still())])
+    assert bool((~beside.measured).any()) is hidden
+
+
 def veil(image: np.ndarray, x: float, y: float) -> np.ndarray:
     """A lamp's image out of focus: light is added, and nothing comes near white."""
     rows, columns = np.indices(SIZE)

@@ -102,6 +102,21 @@ def test_a_white_carton_on_a_belt_is_found_whole(top: int) -> None:
     assert found.confidence > 0.6
 
 
+def test_print_nearly_as_dark_as_the_belt_between_bright_parts_is_product() -> None:
+    """A bag with a label above and a stripe below; stars on a black sky between them."""
+    rng = np.random.default_rng(7)
+    picture = 0.15 * belt() + 25 + rng.normal(0, 2, (*SIZE, 1))
+    picture[80:230, 130:260] = rng.normal(24, 3, (150, 130, 1))
+    picture[80:130, 130:260] = (230, 220, 60)
+    picture[195:230, 130:260] = (220, 60, 60)
+    picture = picture.clip(0, 255).astype(np.uint8)
+    truth = np.zeros(SIZE, np.bool_)
+    truth[80:230, 130:260] = True
+    found = estimate_foreground(picture)
+    assert iou(found.mask, truth) > 0.85
+    assert found.confidence > 0.8
+
+
 def with_a_neighbour(ground: np.ndarray, gap_px: int) -> tuple[np.ndarray, np.ndarray]:
     """A carton, and `gap_px` beside it the white end of another that the picture cuts off."""
     truth, picture = np.zeros(SIZE, np.bool_), ground.copy()
