@@ -162,9 +162,8 @@ def examine(
             metrics=embedder.metrics,
             picture=query.pixels,
         )
-        if learned:
-            set_against = eased(comparison.placed, comparison.places, learned)
-            comparison = replace(comparison, placed=set_against)
+        channels = eased(comparison.placed, comparison.places, learned or {})
+        comparison = replace(comparison, placed=channels)
         _ = comparison.channels  # the evidence that counts is measured on this clock
     names = tuple(r.reference_id for r in references)
     shown = _shown(best, references, comparison.refuted)
