@@ -33,10 +33,8 @@ _AS_LARGE = 0.5  # of all that is cut off
 # before, or how much more of the product.
 _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
 _TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
-_RING, _QUIET = (
-    0.05,
-    0.75,
-)  # around a product, share of its size; quantile of the ring, share of gaps
+_RING = 0.05  # of a product's size: around it
+_QUIET = 0.75  # quantile of what that is unlike the background; share of a gap that is more so
 _CLOSE_PX, _AROUND = 180, 0.15  # the close look: longer side, margin as a share of the product
 _BAND = 0.05  # how far off the coarse outline may be, as a share of the close look
 _MIN_AREA, _MAX_AREA = 0.01, 0.85
