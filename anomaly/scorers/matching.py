@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anomaly.content import nearest_patches
+from anomaly import content
 from embeddings.patches import Floats, PatchGrid, _upsample
 
 _BLOCK = 4096  # rows of the bank per matrix product
@@ -34,6 +34,6 @@ def nearest_distances(patches: Floats, bank: Floats) -> Floats:
     """(N,) Euclidean distance of each of (N, D) patches to the nearest of (M, D), M >= 1."""
     nearest = np.full(len(patches), np.inf, np.float32)
     for start in range(0, len(bank), _BLOCK):
-        found, _ = nearest_patches(patches, bank[start : start + _BLOCK])
+        found = content.nearest_distances(patches, bank[start : start + _BLOCK])
         np.minimum(nearest, found, out=nearest)
     return nearest
