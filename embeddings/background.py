@@ -57,7 +57,7 @@ def lab(image: Pixels, blur: float) -> NDArray[np.float32]:
 def lab_borders(image: Pixels, blur: float) -> NDArray[np.float32]:
     """`lab` along the borders; what lies between them isn't asked for, and is zero."""
     colours = np.zeros(image.shape, np.float32)
-    for band in _bands(image.shape[:2]):
+    for band in border_bands(image.shape[:2]):
         rows, columns = (
             range(side)[part] for part, side in zip(band, image.shape[:2], strict=True)
         )
@@ -97,7 +97,7 @@ def reaches(tones: Sequence[Tone], colours: NDArray[np.float32]) -> NDArray[np.f
     """(N,) of tones: along what share of the borders, all four together, each is there."""
     stretches = [
         stretch.reshape(-1, 3)[::_EVERY]
-        for side, (rows, columns) in enumerate(_bands(colours.shape[:2]))
+        for side, (rows, columns) in enumerate(border_bands(colours.shape[:2]))
         for stretch in np.array_split(colours[rows, columns], _STRETCHES, axis=int(side < 2))
         if stretch.size
     ]
@@ -108,7 +108,8 @@ def reaches(tones: Sequence[Tone], colours: NDArray[np.float32]) -> NDArray[np.f
     return np.asarray((there >= _PRESENT * sizes).mean(axis=1))
 
 
-def _bands(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+def border_bands(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Rows and columns along the top, the bottom, the left and the right of an (H, W) picture."""
     rows, columns = (max(2, round(_BORDER * side)) for side in shape)
     every = slice(None)
     return [
@@ -120,7 +121,9 @@ def _bands(shape: tuple[int, int]) -> list[tuple[slice, slice]]:
 
 
 def _borders(colours: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-    return [colours[rows, columns].reshape(-1, 3) for rows, columns in _bands(colours.shape[:2])]
+    return [
+        colours[rows, columns].reshape(-1, 3) for rows, columns in border_bands(colours.shape[:2])
+    ]
 
 
 def _tones(bands: list[NDArray[np.float32]]) -> list[Tone]:

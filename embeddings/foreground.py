@@ -13,7 +13,7 @@ implausible: then callers fall back to the picture's centre.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import cv2
@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from embeddings.background import Tone, background_tones, lab, lab_borders, reaches, unlike
 from embeddings.errors import MaskError
+from embeddings.falloff import Falloff, falloffs
 from embeddings.images import Mask, Pixels, fit_longest_side
 
-FOREGROUND_VERSION = 5
+FOREGROUND_VERSION = 6
 _WORKING_PX = 160
 _MIN_SIDE = 8
 _REACHES = (0.0, 0.2, 0.3, 0.4, 0.5)  # of the borders, the least of the background's tones
@@ -32,6 +33,9 @@ _AS_LARGE = 0.5  # of all that is cut off
 # Confidence from which fewer tones are believed to be the background's, how much more of it than
 # before, or how much more of the product.
 _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
+# Share of the variance between the classes from which no other light is tried, and how much more of
+# it there must be in that.
+_CLEAR, _CLEARER = 0.88, 0.02
 _TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
 _RING = 0.05  # of a product's size: around it
 _QUIET = 0.75  # quantile of what that is unlike the background; share of a gap that is more so
@@ -75,13 +79,16 @@ def estimate_foreground(image: Pixels) -> Foreground:
 
 @dataclass(frozen=True)
 class _Found:
-    """A mask, how sure it is, whether neighbours were left out, and the least `reach` of the tones
-    that were taken for the background's."""
+    """A mask, how sure it is, whether neighbours were left out, the least `reach` of the tones
+    that were taken for the background's, how far both classes are `apart` (Otsu's share of the
+    variance that lies between them), and the light that was taken off."""
 
     mask: Mask
     confidence: float
     neighbours: bool
     reach: float
+    apart: float
+    light: Falloff | None = None
 
     def better_than(self, earlier: _Found) -> bool:
         """Whether this is to be believed, where more tones were the background's earlier: either
@@ -89,8 +96,25 @@ class _Found:
         hid = self.neighbours and self.mask.sum() >= _MORE * earlier.mask.sum()
         return self.confidence >= _SURE and (hid or self.confidence > earlier.confidence + _SURER)
 
+    def clearer_than(self, earlier: _Found) -> bool:
+        """Whether this is to be believed, where light was taken off."""
+        return self.confidence >= _SURE and self.apart > earlier.apart + _CLEARER
+
 
 def _told(colours: NDArray[np.float32], *, alone: bool) -> _Found | None:
+    """The product in the light as it is, or where that tells it badly, in even light: as what may
+    be the light has been taken off, if that sets it better apart."""
+    best = _told_by_tones(colours, alone=alone)
+    if alone or best is None or best.apart >= _CLEAR:
+        return best
+    for light in falloffs(colours):
+        other = _told_by_tones(light.taken_off(colours), alone=alone)
+        if other is not None and other.clearer_than(best):
+            best = replace(other, light=light)
+    return best
+
+
+def _told_by_tones(colours: NDArray[np.float32], *, alone: bool) -> _Found | None:
     """The product by all tones of the borders, or by those that reach far where that tells it
     better; None if all is alike. `alone`: there are no neighbours."""
     tones = background_tones(colours)
@@ -118,9 +142,10 @@ def _split(
     if float(distance.max() - distance.min()) < 1e-6:
         return None
     raw = _upper_class(distance)
+    apart = _apart(distance, raw > 0)
     if alone:
         mask = _tidy(raw)
-        return _Found(mask, _confidence(raw, mask), False, reach) if mask.any() else None
+        return _Found(mask, _confidence(raw, mask), False, reach, apart) if mask.any() else None
     # Neighbours first, or closing gaps would join them with the product.
     cut = _cut_off(cv2.morphologyEx(raw, cv2.MORPH_OPEN, _disc(3)) > 0)
     raw[cv2.dilate(cut.astype(np.uint8), _disc(3)) > 0] = 0
@@ -132,7 +157,7 @@ def _split(
         return None
     between = _between(mask, distance)
     raw[between], mask = 1, mask | between
-    return _Found(mask, _confidence(raw, mask), bool(cut.any() or also.any()), reach)
+    return _Found(mask, _confidence(raw, mask), bool(cut.any() or also.any()), reach, apart)
 
 
 def _between(mask: Mask, distance: NDArray[np.float32]) -> Mask:
@@ -196,12 +221,18 @@ def _refined(image: Pixels, found: _Found) -> Mask:
     )
     whole = fit_longest_side(image, max(_MIN_SIDE, round(scale * max(height, width))))
     doubtful = reach & ~core
-    borders = lab_borders(whole, 0.8)
+    borders, close = lab_borders(whole, 0.8), lab(near, 0.8)
+    if found.light is not None:
+        rows, columns = (
+            (part.start / side, part.stop / side)
+            for part, side in zip(box, (height, width), strict=True)
+        )
+        borders, close = found.light.taken_off(borders), found.light.taken_off(close, rows, columns)
     tones = background_tones(borders)
     if found.reach:
         tones = _reaching(tones, reaches(tones, borders), found.reach) or tones
     raw = core.astype(np.uint8)
-    raw[doubtful] = _upper_class(unlike(lab(near, 0.8)[doubtful][None], tones))[0]
+    raw[doubtful] = _upper_class(unlike(close[doubtful][None], tones))[0]
     fine = _tidy(raw)
     if not 0.5 <= float(fine.sum()) / max(1, int(guess.sum())) <= 2.0:
         return _resized(coarse, (height, width))
@@ -236,6 +267,15 @@ def _upper_class(unlike: NDArray[np.float32]) -> NDArray[np.uint8]:
     spread = float(unlike.max() - unlike.min())
     levels = ((unlike - unlike.min()) * (255 / spread)).astype(np.uint8)
     return cast(NDArray[np.uint8], cv2.threshold(levels, 0, 1, cv2.THRESH_OTSU)[1])
+
+
+def _apart(values: NDArray[np.float32], upper: Mask) -> float:
+    """Share of the variance of a map that lies between two classes, 0 to 1."""
+    share = float(upper.mean())
+    if not 0 < share < 1:
+        return 0.0
+    between = float(values[upper].mean() - values[~upper].mean()) ** 2
+    return share * (1 - share) * between / max(1e-12, float(values.var()))
 
 
 def _tidy(mask: NDArray[np.uint8]) -> Mask:

@@ -81,13 +81,13 @@ def test_the_mask_follows_the_picture_when_it_is_turned() -> None:
     assert iou(turned.mask, np.rot90(truth)) > 0.9
 
 
-def belt() -> np.ndarray:
+def belt(pitch: int = 40) -> np.ndarray:
     """Light links between dark gaps: of both together, white is not far."""
     picture = np.full((*SIZE, 3), (150, 152, 165), np.float64)
-    for y in range(0, SIZE[0], 40):
-        picture[y : y + 10] = (35, 38, 50)
-        for x in range((y // 40 % 2) * 20, SIZE[1], 40):
-            picture[y : y + 40, x : x + 10] = (35, 38, 50)
+    for y in range(0, SIZE[0], pitch):
+        picture[y : y + pitch // 4] = (35, 38, 50)
+        for x in range((y // pitch % 2) * pitch // 2, SIZE[1], pitch):
+            picture[y : y + pitch, x : x + pitch // 4] = (35, 38, 50)
     return picture + np.random.default_rng(3).normal(0, 3, picture.shape)
 
 
@@ -98,6 +98,28 @@ def test_a_white_carton_on_a_belt_is_found_whole(top: int) -> None:
     picture[truth] = (205, 208, 220)
     picture[top : top + 120, 200:240] = (60, 190, 150)  # the loud part is not all of it
     found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
+    assert iou(found.mask, truth) > 0.85
+    assert found.confidence > 0.6
+
+
+def lit(kind: str) -> np.ndarray:
+    """(H, W, 1) how bright light is that falls off, or is in shadow."""
+    y, x = np.mgrid[-0.5 : 0.5 : SIZE[0] * 1j, -0.5 : 0.5 : SIZE[1] * 1j]
+    if kind == "slanting":
+        return (0.95 + 0.5 * x - 0.25 * y)[..., None]
+    if kind == "dark in the corners":
+        return (1.15 - 1.2 * (x**2 + y**2))[..., None]
+    return (1.0 - 0.3 / (1 + np.exp(-(x + 0.4 * y + 0.1) / 0.008)))[..., None]
+
+
+@pytest.mark.parametrize("light", ["slanting", "dark in the corners", "half in shadow"])
+def test_a_white_carton_is_found_whole_in_uneven_light(light: str) -> None:
+    """In the dark it is no brighter than the belt in the light."""
+    picture, truth = belt(pitch=20), np.zeros(SIZE, np.bool_)
+    truth[90:210, 120:240] = True
+    picture[truth] = (205, 208, 220)
+    picture[90:210, 200:240] = (60, 190, 150)
+    found = estimate_foreground((picture * lit(light)).clip(0, 255).astype(np.uint8))
     assert iou(found.mask, truth) > 0.85
     assert found.confidence > 0.6
 
