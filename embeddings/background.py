@@ -23,8 +23,13 @@ _SAMPLE = 400  # pixels of a border, about
 _NOISE = 0.02  # share of a border under which a cluster says nothing
 _ALIKE = 11.3  # squared distance in spreads: 99 % of a tone's own colours lie nearer
 _OTHER = 400.0  # the same, from which a colour is another one in any case
+_DIMMED, _ALIKE_CHROMA = (0.55, 0.96), 5.0  # cube roots of light that a shadow leaves; 8 bits
 _STRETCHES = 12  # of each border
 _PRESENT, _EVERY = 0.1, 3  # of a stretch, from which a tone is there; of its pixels, one in
+
+# CIELAB with OpenCV's 8 bits: lightness and both chromas are this and a multiple of the cube root
+# of light (but where next to none is left), so that light is taken off all three alike.
+DARKEST = np.array([-40.8, 128.0, 128.0], np.float32)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,13 @@ class Tone:
     def like(self, other: Tone) -> bool:
         """Whether the other's mean is one of its own colours."""
         return float(self.squared_distances(other.mean[:, None])[0]) <= _ALIKE
+
+    def shades(self, other: Tone) -> bool:
+        """Whether it is the other in shadow."""
+        own, lit = self.mean - DARKEST, other.mean - DARKEST
+        dimmed = float(own[0] / lit[0])
+        alike = float(np.abs(own - dimmed * lit).max()) <= _ALIKE_CHROMA
+        return _DIMMED[0] <= dimmed <= _DIMMED[1] and alike
 
 
 def lab(image: Pixels, blur: float) -> NDArray[np.float32]:
@@ -84,12 +96,22 @@ def unlike(colours: NDArray[np.float32], tones: Sequence[Tone]) -> NDArray[np.fl
 def background_tones(colours: NDArray[np.float32]) -> list[Tone]:
     """The tones along the borders of (H, W, 3) colours, less those of a product that touches one:
     rare there, and along no other border."""
-    tones = _tones([band[:: max(1, len(band) // _SAMPLE)] for band in _borders(colours)])
+    tones = _every_tone(colours)
     return [
         tone
         for tone in tones
         if tone.share >= 1 / _TONES
         or any(other.border != tone.border and other.like(tone) for other in tones)
+    ]
+
+
+def shadow_tones(colours: NDArray[np.float32], tones: Sequence[Tone]) -> list[Tone]:
+    """What else there is along the borders that may be some of `tones` in a shadow."""
+    means = {tuple(tone.mean) for tone in tones}
+    return [
+        tone
+        for tone in _every_tone(colours)
+        if tuple(tone.mean) not in means and any(tone.shades(other) for other in tones)
     ]
 
 
@@ -124,6 +146,10 @@ def _borders(colours: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     return [
         colours[rows, columns].reshape(-1, 3) for rows, columns in border_bands(colours.shape[:2])
     ]
+
+
+def _every_tone(colours: NDArray[np.float32]) -> list[Tone]:
+    return _tones([band[:: max(1, len(band) // _SAMPLE)] for band in _borders(colours)])
 
 
 def _tones(bands: list[NDArray[np.float32]]) -> list[Tone]:

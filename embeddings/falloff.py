@@ -16,14 +16,11 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.background import border_bands
+from embeddings.background import DARKEST, border_bands
 from embeddings.patches import Floats
 
 _Places = NDArray[np.float64]
 _Basis = Callable[[_Places, _Places], _Places]
-# CIELAB with OpenCV's 8 bits: lightness and both chromas are this and a multiple of the cube root
-# of light (but where next to none is left), so that light is taken off all three alike.
-_DARKEST = np.array([-40.8, 128.0, 128.0], np.float32)
 _STRETCHES = 24  # of each border
 _QUANTILES = (0.25, 0.5, 0.75)  # of a stretch's lightness: a belt has links and gaps
 _ROUNDS, _FINEST, _LOOSE = 12, 0.004, 2.0  # of reweighting; least spread; spreads that count less
@@ -31,6 +28,8 @@ _ROUNDS, _FINEST, _LOOSE = 12, 0.004, 2.0  # of reweighting; least spread; sprea
 # clutter is beyond, and how much light falls off at least.
 _CHANGED, _EVEN, _SLIGHT = 0.7, 0.035, 0.02
 _LEAST_ARC, _MOST_STEP, _LEAST_STEP = 6, 0.25, 0.03  # stretches; logarithms
+_CLIPPED = float(np.log(254 - DARKEST[0]))
+_CLIPPED = float(np.log(254 - DARKEST[0]))
 _HARD, _SOFT = 0.01, 0.03  # of the picture's sides: width of a shadow's edge
 
 
@@ -52,12 +51,15 @@ class Falloff:
         height, width = colours.shape[:2]
         x, y = np.meshgrid(_centres(columns, width), _centres(rows, height))
         gain = np.exp(-self.surface(x, y)).astype(np.float32)[:, :, None]
-        return np.asarray((colours - _DARKEST) * gain + _DARKEST)
+        return np.asarray((colours - DARKEST) * gain + DARKEST)
 
 
 def falloffs(colours: Floats) -> Iterator[Falloff]:
-    """What may be light in (H, W, 3) CIELAB colours, if anything; the simplest first."""
+    """What may be light in (H, W, 3) CIELAB colours, if anything; the simplest first. Nothing where
+    the ground is clipped: that of a catalogue's pictures doesn't tell."""
     places, lightness = _ring(colours)
+    if (lightness >= _CLIPPED).mean() > 0.5:
+        return
     for basis in (_plane, _paraboloid):
         if (slopes := _fitted(basis(places[:, 0], places[:, 1]), lightness)) is not None:
             yield Falloff(partial(_sloping, basis, slopes))
@@ -72,7 +74,7 @@ def _centres(span: tuple[float, float], count: int) -> _Places:
 def _ring(colours: Floats) -> tuple[_Places, _Places]:
     """(N, 2) centres of stretches all round the picture, clockwise from its corner, and (N, 3)
     quantiles of the logarithm of their lightness."""
-    lightness = np.log(colours[:, :, 0] - _DARKEST[0])
+    lightness = np.log(colours[:, :, 0] - DARKEST[0])
     height, width = lightness.shape
     x, y = np.meshgrid(_centres((0.0, 1.0), width), _centres((0.0, 1.0), height))
     top, bottom, left, right = border_bands((height, width))

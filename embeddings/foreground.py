@@ -20,7 +20,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.background import Tone, background_tones, lab, lab_borders, reaches, unlike
+from embeddings.background import (
+    Tone,
+    background_tones,
+    lab,
+    lab_borders,
+    reaches,
+    shadow_tones,
+    unlike,
+)
 from embeddings.errors import MaskError
 from embeddings.falloff import Falloff, falloffs
 from embeddings.images import Mask, Pixels, fit_longest_side
@@ -36,6 +44,7 @@ _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
 # Share of the variance between the classes from which no other light is tried, and how much more of
 # it there must be in that.
 _CLEAR, _CLEARER = 0.88, 0.02
+_LIT = 0.4  # of what was the product and a shadow, at least
 _TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
 _RING = 0.05  # of a product's size: around it
 _QUIET = 0.75  # quantile of what that is unlike the background; share of a gap that is more so
@@ -81,20 +90,26 @@ def estimate_foreground(image: Pixels) -> Foreground:
 class _Found:
     """A mask, how sure it is, whether neighbours were left out, the least `reach` of the tones
     that were taken for the background's, how far both classes are `apart` (Otsu's share of the
-    variance that lies between them), and the light that was taken off."""
+    variance that lies between them), whether shadows along the borders were left out, and the light
+    that was taken off."""
 
     mask: Mask
     confidence: float
     neighbours: bool
     reach: float
     apart: float
+    shadows: bool = False
     light: Falloff | None = None
 
     def better_than(self, earlier: _Found) -> bool:
         """Whether this is to be believed, where more tones were the background's earlier: either
         it is surer, or neighbours hid some of the product."""
         hid = self.neighbours and self.mask.sum() >= _MORE * earlier.mask.sum()
-        return self.confidence >= _SURE and (hid or self.confidence > earlier.confidence + _SURER)
+        return self.confidence >= _SURE and (hid or self.surer_than(earlier))
+
+    def surer_than(self, earlier: _Found) -> bool:
+        """Whether this is to be believed, where less was the background's earlier."""
+        return self.confidence >= _SURE and self.confidence > earlier.confidence + _SURER
 
     def clearer_than(self, earlier: _Found) -> bool:
         """Whether this is to be believed, where light was taken off."""
@@ -128,7 +143,27 @@ def _told_by_tones(colours: NDArray[np.float32], *, alone: bool) -> _Found | Non
         other = _split(colours, kept, reach, alone=alone)
         if found is None or (other is not None and other.better_than(found)):
             found = other
-    return found
+    return found if alone or found is None else _out_of_shadow(colours, found)
+
+
+def _out_of_shadow(colours: NDArray[np.float32], found: _Found) -> _Found:
+    """The product without a shadow that runs from it to the border, where that makes it surer."""
+    if found.confidence >= _SURE:
+        return found
+    tones = _tones(colours, found)
+    dark = shadow_tones(colours, tones)
+    other = _split(colours, [*tones, *dark], found.reach, alone=False) if dark else None
+    if other is None or other.mask.sum() < _LIT * found.mask.sum() or not other.surer_than(found):
+        return found
+    return replace(other, shadows=True)
+
+
+def _tones(colours: NDArray[np.float32], found: _Found) -> list[Tone]:
+    """The background's, as far as they were taken for it."""
+    tones = background_tones(colours)
+    if found.reach:
+        tones = _reaching(tones, reaches(tones, colours), found.reach) or tones
+    return [*tones, *shadow_tones(colours, tones)] if found.shadows else tones
 
 
 def _reaching(tones: list[Tone], far: NDArray[np.float64], least: float) -> list[Tone]:
@@ -228,9 +263,7 @@ def _refined(image: Pixels, found: _Found) -> Mask:
             for part, side in zip(box, (height, width), strict=True)
         )
         borders, close = found.light.taken_off(borders), found.light.taken_off(close, rows, columns)
-    tones = background_tones(borders)
-    if found.reach:
-        tones = _reaching(tones, reaches(tones, borders), found.reach) or tones
+    tones = _tones(borders, found)
     raw = core.astype(np.uint8)
     raw[doubtful] = _upper_class(unlike(close[doubtful][None], tones))[0]
     fine = _tidy(raw)

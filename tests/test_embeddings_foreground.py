@@ -124,6 +124,29 @@ def test_a_white_carton_is_found_whole_in_uneven_light(light: str) -> None:
     assert found.confidence > 0.6
 
 
+def test_a_shadow_that_runs_to_the_border_is_not_product() -> None:
+    picture, truth = backgrounds()["noisy"].copy(), np.zeros(SIZE, np.bool_)
+    shade = np.zeros(SIZE)
+    shade[140:200, 250:] = 1
+    picture *= (1 - 0.5 * cv2.GaussianBlur(shade, (0, 0), 4))[..., None]
+    truth[100:230, 120:270] = True
+    picture[truth] = (60, 110, 70)
+    picture[130:160, 140:220] = (200, 180, 60)
+    found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
+    assert iou(found.mask, truth) > 0.9
+    assert found.confidence > 0.85
+
+
+def test_a_grey_product_that_the_picture_cuts_off_is_no_shadow() -> None:
+    """Its own colour is that of the ground in a shadow."""
+    picture, truth = backgrounds()["noisy"].copy(), np.zeros(SIZE, np.bool_)
+    truth[120:200, 200:] = True
+    picture[truth] *= 0.5
+    picture[145:175, 230:300] = (200, 40, 40)
+    found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
+    assert iou(found.mask, truth) > 0.85
+
+
 def test_print_nearly_as_dark_as_the_belt_between_bright_parts_is_product() -> None:
     """A bag with a label above and a stripe below; stars on a black sky between them."""
     rng = np.random.default_rng(7)
