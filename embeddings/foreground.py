@@ -44,7 +44,6 @@ _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
 # Share of the variance between the classes from which no other light is tried, and how much more of
 # it there must be in that.
 _CLEAR, _CLEARER = 0.88, 0.02
-_LIT = 0.4  # of what was the product and a shadow, at least
 _TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
 _RING = 0.05  # of a product's size: around it
 _QUIET = 0.75  # quantile of what that is unlike the background; share of a gap that is more so
@@ -153,9 +152,7 @@ def _out_of_shadow(colours: NDArray[np.float32], found: _Found) -> _Found:
     tones = _tones(colours, found)
     dark = shadow_tones(colours, tones)
     other = _split(colours, [*tones, *dark], found.reach, alone=False) if dark else None
-    if other is None or other.mask.sum() < _LIT * found.mask.sum() or not other.surer_than(found):
-        return found
-    return replace(other, shadows=True)
+    return replace(other, shadows=True) if other and other.surer_than(found) else found
 
 
 def _tones(colours: NDArray[np.float32], found: _Found) -> list[Tone]:
