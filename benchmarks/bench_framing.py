@@ -1,6 +1,6 @@
-"""How photographs are framed, AUROC: neighbours in view, products that fill the picture or are cut.
+"""How photographs are framed and lit, AUROC: neighbours in view, products that are cut, shadows.
 
-    AMISS_DATA=... python -m benchmarks.bench_framing      (about 25 minutes on one core)
+    AMISS_DATA=... python -m benchmarks.bench_framing      (about 40 minutes on one core)
     ... --sets cookies --framings cut --seeds 2            # a part; not saved
 
 cookies and carton_top, 4 references, seeds 2 to 4; what was chosen on the same photographs under
@@ -14,6 +14,9 @@ tight     cropped to the product with 2 to 12 % of its sides around it
 cut       cropped 6 % inside to 6 % outside of each of the product's sides
 farther   shrunk to half its size at most, the background going on with its last pixels: products
           come as different in size as from cameras at different distances
+slanting  light falls off across the picture by up to a third, in any direction, and has a cast
+vignetted the picture is darker towards its corners, about a middle of its own
+shadowed  a shadow with a straight edge lies across it, and leaves half to three quarters of light
 
 The product's place is the estimated foreground's in the picture as given.
 """
@@ -34,6 +37,7 @@ from benchmarks.datasets import Sample, load
 from benchmarks.machine import data_folder, save
 from benchmarks.metrics_image import auroc
 from embeddings import Embedder, Pixels, estimate_foreground, open_embedder
+from embeddings.patches import Floats
 from embeddings.threads import limit_threads
 
 SETS, SHOTS, SEEDS = ("cookies", "carton_top"), 4, (2, 3, 4)
@@ -116,6 +120,39 @@ def _cropped(picture: Pixels, draw: np.random.Generator, least: float, most: flo
     return picture[spans[0], spans[1]]
 
 
+def _slanting(picture: Pixels, draw: np.random.Generator) -> Pixels:
+    x, y = _places(picture)
+    turn, slope = draw.uniform(0, 2 * np.pi), draw.uniform(0.05, 0.35)
+    even = draw.uniform(0.7, 1.15) * (1 + draw.uniform(-0.06, 0.06, 3))
+    return _lit(picture, (1 + slope * (np.cos(turn) * x + np.sin(turn) * y))[..., None] * even)
+
+
+def _vignetted(picture: Pixels, draw: np.random.Generator) -> Pixels:
+    x, y = _places(picture)
+    right, down = draw.uniform(-0.3, 0.3, 2)
+    fall = draw.uniform(0.3, 0.8) * ((x - right) ** 2 + (y - down) ** 2)
+    return _lit(picture, 1.15 * (1 - fall)[..., None])
+
+
+def _shadowed(picture: Pixels, draw: np.random.Generator) -> Pixels:
+    x, y = _places(picture)
+    turn, aside = draw.uniform(0, 2 * np.pi), draw.uniform(-0.2, 0.2)
+    left, soft = draw.uniform(0.5, 0.75), draw.uniform(0.008, 0.03)
+    beyond = 1 / (1 + np.exp(-(np.cos(turn) * x + np.sin(turn) * y + aside) / soft))
+    return _lit(picture, (1 - (1 - left) * beyond)[..., None])
+
+
+def _places(picture: Pixels) -> tuple[Floats, Floats]:
+    """x and y of each pixel, -0.5 to 0.5 across the picture."""
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[-0.5 : 0.5 : height * 1j, -0.5 : 0.5 : width * 1j].astype(np.float32)
+    return x, y
+
+
+def _lit(picture: Pixels, light: Floats) -> Pixels:
+    return np.asarray(np.clip(picture * light, 0, 255), np.uint8)
+
+
 FRAMINGS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
     "as_given": lambda picture, draw: picture,
     "turned": lambda picture, draw: _turned(picture, draw, cv2.BORDER_REPLICATE),
@@ -123,6 +160,9 @@ FRAMINGS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
     "tight": lambda picture, draw: _cropped(picture, draw, 0.02, 0.12),
     "cut": lambda picture, draw: _cropped(picture, draw, -0.06, 0.06),
     "farther": _farther,
+    "slanting": _slanting,
+    "vignetted": _vignetted,
+    "shadowed": _shadowed,
 }
 
 if __name__ == "__main__":
