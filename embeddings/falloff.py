@@ -28,8 +28,7 @@ _ROUNDS, _FINEST, _LOOSE = 12, 0.004, 2.0  # of reweighting; least spread; sprea
 # clutter is beyond, and how much light falls off at least.
 _CHANGED, _EVEN, _SLIGHT = 0.7, 0.035, 0.02
 _LEAST_ARC, _MOST_STEP, _LEAST_STEP = 6, 0.25, 0.03  # stretches; logarithms
-_CLIPPED = float(np.log(254 - DARKEST[0]))
-_CLIPPED = float(np.log(254 - DARKEST[0]))
+_CLIPPED = float(np.log(254 - DARKEST[0]))  # ground that says nothing
 _HARD, _SOFT = 0.01, 0.03  # of the picture's sides: width of a shadow's edge
 
 
