@@ -5,8 +5,8 @@
 A label with a photograph, print and a seal is wrapped round a cylinder and seen from the side, in
 any place and turned by a few degrees in the picture. About its axis each picture is turned by its
 own angle, at most `spread` degrees to either side; the wider, the more references. Damage lies
-where it is seen: a ragged patch of bare board (torn), or most of the label gone (missing). Nothing was
-chosen on these pictures.
+where it is seen: a ragged patch of bare board (torn), or most of the label gone (missing). Nothing
+was chosen on these pictures.
 """
 
 from __future__ import annotations
