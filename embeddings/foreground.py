@@ -41,9 +41,9 @@ _AS_LARGE = 0.5  # of all that is cut off
 # Confidence from which fewer tones are believed to be the background's, how much more of it than
 # before, or how much more of the product.
 _SURE, _SURER, _MORE = 0.85, 0.1, 1.1
-# Share of the variance between the classes from which no other light is tried, and how much more of
-# it there must be in that.
-_CLEAR, _CLEARER = 0.88, 0.02
+# Share of the variance between the classes from which no other light is tried, how much more of it
+# there must be in that, and how much of the product.
+_CLEAR, _CLEARER, _LESS = 0.88, 0.02, 0.8
 _TWO_GREYS, _DRAWN_PX = 0.7, 640  # of the pixels; photographs reach a quarter
 _RING = 0.05  # of a product's size: around it
 _QUIET = 0.75  # quantile of what that is unlike the background; share of a gap that is more so
@@ -111,8 +111,10 @@ class _Found:
         return self.confidence >= _SURE and self.confidence > earlier.confidence + _SURER
 
     def clearer_than(self, earlier: _Found) -> bool:
-        """Whether this is to be believed, where light was taken off."""
-        return self.confidence >= _SURE and self.apart > earlier.apart + _CLEARER
+        """Whether this is to be believed, where light was taken off: in even light there is more of
+        a product to be seen, not less, unless it wasn't sure where it was."""
+        less = earlier.confidence >= _SURE and self.mask.sum() < _LESS * earlier.mask.sum()
+        return self.confidence >= _SURE and not less and self.apart > earlier.apart + _CLEARER
 
 
 def _told(colours: NDArray[np.float32], *, alone: bool) -> _Found | None:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from skimage import data
 
+from embeddings.background import lab
 from embeddings.errors import MaskError
+from embeddings.falloff import Falloff
 from embeddings.foreground import Foreground, estimate_foreground, given_foreground
 
 SIZE = (300, 400)
@@ -122,6 +124,25 @@ def test_a_white_carton_is_found_whole_in_uneven_light(light: str) -> None:
     found = estimate_foreground((picture * lit(light)).clip(0, 255).astype(np.uint8))
     assert iou(found.mask, truth) > 0.85
     assert found.confidence > 0.6
+
+
+def test_light_that_would_take_half_of_a_sure_product_away_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its coloured end alone stands farther apart from the ground than all of it."""
+    picture, truth = belt(pitch=20), np.zeros(SIZE, np.bool_)
+    truth[60:240, 100:300] = True
+    picture[truth] = (172, 175, 188)
+    picture[60:240, 240:300] = (60, 190, 150)
+    lightness = lab(np.uint8([[(172, 175, 188), (150, 152, 165)]]), 0.1)[0, :, 0] + 40.8
+    step = np.log(lightness[0] / lightness[1])
+
+    def guess(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return step * ((x > -0.25) & (x < 0.1) & (np.abs(y) < 0.3))
+
+    monkeypatch.setattr("embeddings.foreground.falloffs", lambda colours: [Falloff(guess)])
+    found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
+    assert iou(found.mask, truth) > 0.85
 
 
 def test_a_shadow_that_runs_to_the_border_is_not_product() -> None:
