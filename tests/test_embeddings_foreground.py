@@ -142,7 +142,7 @@ def test_light_that_would_take_half_of_a_sure_product_away_is_not_believed(
 
     monkeypatch.setattr("embeddings.foreground.falloffs", lambda colours: [Falloff(guess)])
     found = estimate_foreground(picture.clip(0, 255).astype(np.uint8))
-    assert iou(found.mask, truth) > 0.85
+    assert iou(found.mask, truth) > 0.7  # the end alone: 0.3
 
 
 def test_a_shadow_that_runs_to_the_border_is_not_product() -> None:
