@@ -5,8 +5,8 @@
 
 cookies and carton_top, 4 references, seeds 2 to 4; what was chosen on the same photographs under
 these framings was chosen on seeds 0 and 1, what is light on their masks in other draws of it, and
-one bound (light may not take a sure product away) was seen on `tight`, seed 2. Every picture, reference or query, gets a framing of its
-own:
+one bound (light may not take a sure product away) was seen on `tight`, seed 2. Every picture,
+reference or query, gets a framing of its own:
 
 as_given
 turned    by any angle about the middle; what comes in at the corners is the last pixel's colour

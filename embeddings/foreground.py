@@ -5,9 +5,10 @@ splits the distances in two classes (Otsu 1979). Beside a product that lies whol
 what the border cuts off is a neighbour. Neighbours have the product's own tones, but those don't
 reach as far along the borders as the background's: it is told by fewer and fewer tones, and what
 tells the product best is taken. What lies between parts of it and is unlike what lies around is of
-the product as well: print nearly as dark as the belt. Confidence falls when the classes need much
-tidying, when outlines are ragged, when the "product" runs along the border, or when its area is
-implausible: then callers fall back to the picture's centre.
+the product as well: print nearly as dark as the belt. Where both classes lie close together, what
+may be uneven light is taken off (`falloff`). Confidence falls when the classes need much tidying,
+when outlines are ragged, when the "product" runs along the border, or when its area is implausible:
+then callers fall back to the picture's centre.
 """
 
 from __future__ import annotations
