@@ -3,10 +3,11 @@
 Forward: query patches that no pristine view explains (minimum over references). Backward: patches
 of the product that have no counterpart in the query (minimum as well: what is missing is missing
 against every reference, and a single one that is aligned a little off says nothing). Each
-direction has a local answer, where the aligned reference is searched within a window, and a global
-one, where place doesn't count. The per-patch sum of local and global distance finds more than
-either; minimum and window as in position-bound matching (RAD, arXiv 2601.22763) but after aligning
-the product.
+direction has a local answer, where the aligned reference is searched within a window (minimum and
+window as in position-bound matching, RAD, arXiv 2601.22763, but after aligning the product), and a
+global one, where place doesn't count: what is `novel` is so wherever it lies. They are channels of
+their own, because they fail apart: content that is known elsewhere is missed by the global one, and
+a bottle that was turned about its axis fits no place.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from anomaly.bend import compare_bends
 from anomaly.content import Dense, dense_in, searched, unexplained
 from anomaly.detail import compare_details
+from anomaly.looks import scaled, to_look, warped_mask
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
 from anomaly.placed import Aligned, Placed, placed_on, product_cells
@@ -36,7 +38,7 @@ from embeddings.registration import transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 17
+COMPARE_VERSION = 18
 # Pristine faces reach 0.43 (rendered) and 0.61 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.58, but agree on a tenth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.68
@@ -55,12 +57,14 @@ def compare(
     foreground: Foreground,
     metrics: Metrics | None = None,
     picture: Callable[[], Pixels] | None = None,
+    form: bool = False,
 ) -> Comparison:
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
 
     `foreground` is the query's, in the picture as given, which `picture` gives (`detail` and `bend`
-    ask for it). `absent` is not measured under glare: what that hides is not gone.
+    ask for it). `absent` is not measured under glare: what that hides is not gone. `form`: whether
+    the product has one; then a picture of it that fits no reference is asked for what is `novel`.
     """
     products = [product_cells(r.foreground.mask, r.patches.shape) for r in references]
     own = _own_product(view, foreground)
@@ -71,7 +75,9 @@ def compare(
     refuted = tuple(o.reference.reference_id for o, p in both if _refuted(o.pairing, p))
     sound = [(o, p) for o, p in both if o.reference.reference_id not in refuted]
     if not sound:
-        return Comparison((), content, own, 0.0, refuted)
+        besides = partial(_novel, view, references, products, own, spaces[1])
+        asked = besides if form and foreground.confidence >= TRUSTED else tuple
+        return Comparison((), content, own, 0.0, refuted, besides=asked)
     pairs = [(one.reference, one.pairing) for one, _ in sound]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     found = [p for _, p in sound]
@@ -129,6 +135,20 @@ def _by_content(
     return (*channels, Channel("absent", None, absent, 1.0))
 
 
+def _novel(
+    view: View,
+    references: Sequence[Reference],
+    products: Sequence[Mask],
+    own: Mask,
+    metric: Metric | None,
+) -> tuple[Channel, ...]:
+    """What is novel in the query's `own` product, asked as of pictures that fit."""
+    core = within(own)
+    found = unexplained(view, dense_in(view, references, metric), products, where=core)
+    share = float((core & view.measured).sum() / max(1, core.sum()))
+    return (Channel("novel", found, placed_score(found), share),)
+
+
 def _pixel_channels(
     picture: Callable[[], Pixels] | None,
     pairs: Sequence[tuple[Reference, Pairing]],
@@ -175,20 +195,22 @@ def _refuted(pairing: Pairing, placed: Placed) -> bool:
 def _product_channels(
     unexplained: Floats, found: Sequence[Placed], product: Mask, inside: Mask, *, bounded: bool
 ) -> tuple[Channel, ...]:
-    """`unexplained` wherever it lies; rims only `inside`, in logarithms, as what is usual there
-    varies in proportion. A product whose bounds are a guess has no rim, and details are asked for
-    beyond them."""
+    """`unexplained` wherever it lies; rims only `inside`, of both answers together, in logarithms,
+    as what is usual there varies in proportion. A product whose bounds are a guess has no rim, and
+    details are asked for beyond them."""
     near = _least(np.stack([p.forward for p in found]))
     # Where no aligned reference speaks, the global answer stands for both.
-    both = unexplained + np.where(np.isfinite(near), near, unexplained)
+    near = np.where(np.isfinite(near), near, unexplained)
     ring = grown(product)
     core = within(product) if bounded else ring
-    inner, edge = np.where(core, both, np.nan), np.where(ring & ~core & inside, both, np.nan)
+    inner, novel = np.where(core, near, np.nan), np.where(core, unexplained, np.nan)
+    edge = np.where(ring & ~core & inside, unexplained + near, np.nan)
     rim = np.log(np.maximum(edge, _LEAST_RIM)).astype(np.float32)
     gone = np.where(core, _least(np.stack([p.backward for p in found])), np.nan)
     coverage = max(p.coverage for p in found)
     return (
         Channel("product", inner, placed_score(inner), coverage),
+        Channel("novel", novel, placed_score(novel), coverage),
         Channel("rim", rim, placed_score(rim), coverage),
         Channel("missing", gone, placed_score(gone), coverage),
     )
@@ -221,7 +243,11 @@ def _least(stack: Floats) -> Floats:
 
 
 def _own_product(view: View, foreground: Foreground) -> Mask:
-    """Cells of the product by the query's own foreground."""
-    if foreground.confidence < TRUSTED or view.turn_deg:
+    """Cells of the product by the query's own foreground; where that is a guess, all."""
+    if foreground.confidence < TRUSTED:
         return view.measured
-    return product_cells(foreground.mask, view.patches.shape)
+    shape, mask = view.patches.shape, foreground.mask
+    if np.array_equal(view.matrix, np.eye(3)):
+        return product_cells(mask, shape)
+    onto = scaled(1 / view.patches.layers[0].stride_px) @ to_look(view)
+    return warped_mask(mask.astype(np.uint8), onto, shape).astype(np.bool_)

@@ -161,6 +161,7 @@ def examine(
             foreground=query.foreground,
             metrics=embedder.metrics,
             picture=query.pixels,
+            form=placed,
         )
         channels = eased(comparison.placed, comparison.places, learned or {})
         comparison = replace(comparison, placed=channels)

@@ -8,6 +8,7 @@ apart their vectors lie.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -37,13 +38,15 @@ STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
 # A picture differs more from its references than they do from each other: spreads count for so many
-# times themselves. Most where no alignment tells what lies beside the product. Print moves least:
-# where a product is stiff, spreads that soft ones share in say too much. `product` and `missing`
-# ask nearly the same, and would count twice.
+# times themselves. Most where no alignment tells what lies beside the product. `product` and
+# `missing` ask nearly the same, and would count twice.
 _LOOSE = {
-    "product": 1.5, "missing": 1.5, "rim": 0.9, "detail": 0.9, "bend": 0.6,
+    "product": 1.5, "novel": 1.2, "missing": 1.5, "rim": 0.9, "detail": 0.9,
     "surroundings": 1.5, "absent": 2.0, "around": 4.0,
 }  # fmt: skip
+# Print of a stiff product moves least of all, and spreads that soft ones share in say too much.
+_STIFF, _SOFT = math.log(1 / 3), 0.0  # centre of its bends: a third of a pixel, a pixel
+_STIFF_LOOSE = 0.6
 # Of these, pristine pictures reach four spreads and more.
 _TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # Patches searched wherever they lie find the nearer ones the more references there are: distances
@@ -131,9 +134,7 @@ class Profile:
         wanted = sorted({*raw, *priors} if only is None else only)
         fitted = {name: fit_null(raw.get(name, ()), priors.get(name)) for name in wanted}
         return {
-            name: replace(
-                null, spread=null.spread * _LOOSE.get(name, 1.0), tail=_TAIL.get(name, 1.0)
-            )
+            name: replace(null, spread=null.spread * _loose(name, null), tail=_TAIL.get(name, 1.0))
             for name, null in fitted.items()
             if null is not None
         }
@@ -159,6 +160,12 @@ class Profile:
             if found := studentised(raw, nulls):
                 scores.append(combine(found, nulls))
         return np.asarray(scores, np.float32)
+
+
+def _loose(name: str, null: Null) -> float:
+    if name != "bend":
+        return _LOOSE.get(name, 1.0)
+    return float(np.interp(null.centre, (_STIFF, _SOFT), (_STIFF_LOOSE, 1.0)))
 
 
 def profile_fingerprint() -> str:

@@ -237,8 +237,9 @@ class View:
 class Channel:
     """One kind of evidence. A new one (colour, a supervised head) needs no other stage changed.
 
-    name            product | rim | surroundings | missing | outline | detail | bend, with an
-                    aligned reference; anywhere | around | absent, without
+    name            product | novel | rim | surroundings | missing | outline | detail | bend, with
+                    an aligned reference; anywhere | around | absent, without, and novel, where
+                    the product has a form
     map             (H, W) float32 on the view's grid, NaN where not measured; None = no place
     score           raw: mean of the map's highest values; NaN when nothing was measured
     valid_fraction  share of what the channel speaks of that was measured
@@ -261,6 +262,7 @@ class Comparison:
     refuted   references whose alignment the patches don't bear out
     bounded   whether an aligned reference tells the product from its surroundings with confidence
     places    by ID of the others that were aligned, see `Places`
+    besides   gives what else counts of a picture that fits no reference, if its product has a form
     """
 
     placed: tuple[Channel, ...]
@@ -270,6 +272,7 @@ class Comparison:
     refuted: tuple[str, ...] = ()
     bounded: bool = True
     places: Mapping[str, Places] = field(default_factory=dict)
+    besides: Callable[[], tuple[Channel, ...]] = tuple
 
     @cached_property
     def anywhere(self) -> tuple[Channel, ...]:
@@ -277,10 +280,10 @@ class Comparison:
         when they are asked for; a product in its place needs them to name what was found."""
         return self.content()
 
-    @property
+    @cached_property
     def channels(self) -> tuple[Channel, ...]:
         """The evidence that counts."""
-        return self.placed or self.anywhere
+        return self.placed or (*self.anywhere, *self.besides())
 
     @property
     def kind(self) -> EvidenceKind:

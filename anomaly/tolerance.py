@@ -29,10 +29,10 @@ from embeddings.patches import Floats
 from embeddings.registration import transform
 from gallery.describe import Reference
 
-TOLERANCE_VERSION = 1
+TOLERANCE_VERSION = 2
 _SCORES = {
-    "product": placed_score, "missing": placed_score, "detail": placed_score,
-    "surroundings": placed_score,
+    "product": placed_score, "novel": placed_score, "missing": placed_score,
+    "detail": placed_score, "surroundings": placed_score,
 }  # fmt: skip
 _LOGARITHMS = {"bend": TOP_BENT, "outline": TOP_OFF}  # share of a map whose mean is the score
 _DOUBT = 4.0  # maps that "nothing special here" counts for: four make half of a place's factor

@@ -39,7 +39,7 @@ from embeddings.metric import Metric, Metrics
 def test_a_product_differs_from_itself_in_no_cell() -> None:
     image = picture()
     found = compared(image, [reference_of(image)], IDENTITY)
-    assert [c.name for c in found.placed] == ["product", "rim", "missing", "surroundings"]
+    assert [c.name for c in found.placed] == ["product", "novel", "rim", "missing", "surroundings"]
     assert [c.name for c in found.anywhere] == ["anywhere", "absent"]
     scores = scores_of(found)
     assert max(scores[name] for name in ("missing", "anywhere", "absent")) < 0.06
@@ -66,6 +66,7 @@ def test_an_outline_is_one_more_channel_where_both_masks_are_trusted() -> None:
     found = compared(image, [reference_of(image)], IDENTITY, foreground=ground)
     assert [c.name for c in found.placed] == [
         "product",
+        "novel",
         "rim",
         "missing",
         "surroundings",
@@ -89,6 +90,20 @@ def test_an_estimated_outline_says_nothing_of_a_product_that_the_picture_cuts_of
         view = replace(view_of(image), partial=partial)
         found = compared(view, [reference_of(image)], IDENTITY, foreground=ground)
         assert ("outline" in {channel.name for channel in found.placed}) is wanted
+
+
+def test_what_is_known_elsewhere_on_the_product_is_not_novel_where_it_does_not_belong() -> None:
+    image, moved, marked = picture(), picture(), picture()
+    moved[:, 48:96] = image[:, 64:112]
+    marked[56:96, 56:96] = (250, 20, 20)
+    elsewhere, new = (
+        maps_of(compared(query, [reference_of(image)], IDENTITY)) for query in (moved, marked)
+    )
+    middle = np.s_[9, 8]
+    assert elsewhere["novel"][middle] < 0.1
+    assert elsewhere["product"][middle] > 0.3
+    assert new["novel"][middle] > 0.6
+    np.testing.assert_array_equal(np.isfinite(new["novel"]), np.isfinite(new["product"]))
 
 
 @pytest.mark.parametrize(
@@ -289,8 +304,37 @@ def test_without_an_aligned_reference_the_query_s_own_foreground_is_the_product(
     )
     doubtful = replace(trusted, confidence=0.4)
     assert compared(image, [reference_of(image)], None, foreground=doubtful).product.all()
-    turned = replace(view_of(image), turn_deg=90.0)  # the mask is in the picture's frame, not its
-    assert compared(turned, [reference_of(image)], None, foreground=trusted).product.all()
+
+
+def test_the_query_s_own_foreground_is_brought_to_a_view_that_was_moved() -> None:
+    """The mask is in the picture's frame; the view may be another, if its reference was refuted."""
+    image = picture()
+    moved = replace(view_of(image), matrix=shift(-16, 24), turn_deg=0.1)
+    found = compared(moved, [reference_of(image)], None, foreground=given_foreground(mask_at()))
+    np.testing.assert_array_equal(found.product, np.roll(ON, (3, -2), axis=(0, 1)))
+
+
+@pytest.mark.parametrize("confidence", [1.0, 0.4])
+def test_a_product_with_a_form_that_fits_no_reference_is_asked_for_what_is_novel(
+    confidence: float,
+) -> None:
+    image, query = picture(), picture(ground=2)
+    query[64:80, 80:104] = (250, 20, 20)
+    ground = replace(given_foreground(mask_at()), confidence=confidence)
+    view, references = view_of(query), [reference_of(image)]
+    placed = compare(view, references, {"r0": pairing_of()}, foreground=ground, form=True)
+    (expected,) = (channel for channel in placed.placed if channel.name == "novel")
+    free = compare(view, references, {}, foreground=ground)
+    found = compare(view, references, {}, foreground=ground, form=True)
+    assert found.kind == free.kind == "anywhere"
+    assert free.channels == free.anywhere
+    if confidence < 1:  # belt and tray would be novel
+        assert found.channels == found.anywhere
+        return
+    assert found.channels[:-1] == found.anywhere
+    assert found.channels[-1].name == "novel"
+    assert found.channels[-1].score == pytest.approx(expected.score)
+    np.testing.assert_array_equal(found.channels[-1].map, expected.map)
 
 
 def test_what_glare_hides_is_not_called_absent() -> None:

@@ -32,7 +32,7 @@ from gallery.records import Record, pack, unpack
 EMBEDDER = fake_embedder(size_px=96)
 SIZE = (180, 240)
 POSES = ((0, 1.0, 0, 0), (8, 1.0, 12, -8), (-35, 0.95, -10, 6), (100, 1.05, 0, 5))
-PLACED = {"product", "rim", "surroundings", "missing", "outline", "detail", "bend"}
+PLACED = {"product", "novel", "rim", "surroundings", "missing", "outline", "detail", "bend"}
 ANYWHERE = {"anywhere", "absent"}
 
 
@@ -261,6 +261,14 @@ def test_spreads_count_most_where_pictures_differ_most_from_references() -> None
     assert spreads == pytest.approx(
         {"product": 1.5, "outline": 1.0, "surroundings": 1.5, "around": 4.0, "absent": 2.0}
     )
+
+
+@pytest.mark.parametrize(
+    ("centre", "factor"), [(-3.0, 0.6), (math.log(1 / 3), 0.6), (-0.5493, 0.8), (0.0, 1.0), (1, 1)]
+)
+def test_bends_of_stiff_products_count_for_more(centre: float, factor: float) -> None:
+    (bend,) = Profile(()).nulls({"bend": Prior(centre, 0.3, 0.4)}).values()
+    assert bend.spread == pytest.approx(0.5 * factor, rel=1e-3)
 
 
 def test_channels_whose_pristine_pictures_reach_far_have_a_heavy_tail() -> None:
