@@ -40,6 +40,7 @@ from anomaly import (
     score,
     tolerance,
 )
+from anomaly.results import Channel
 from benchmarks.datasets import RENDERED
 from benchmarks.evaluate import evaluate
 from benchmarks.export import export
@@ -72,6 +73,24 @@ def _beside_as_placed(embedder: Embedder) -> Metrics | None:
     return None if found is None else replace(found, beside=found.placed)
 
 
+_MEASURED = compare._product_channels
+
+
+def _as_one(*given: Any, **options: Any) -> tuple[Channel, ...]:
+    """Place and novelty as one channel, half their sum, so that the shipped centres nearly hold."""
+    product, novel, *others = _MEASURED(*given, **options)
+    assert product.map is not None
+    assert novel.map is not None
+    both = (product.map + novel.map) / 2
+    return (replace(product, map=both, score=rim.placed_score(both)), *others)
+
+
+def _without(name: str) -> Callable[..., tuple[Channel, ...]]:
+    return lambda *given, **options: tuple(
+        channel for channel in _MEASURED(*given, **options) if channel.name != name
+    )
+
+
 PARTS: Mapping[str, Callable[[], Any]] = {
     "everything on": _everything,
     "no metric": _off(Embedder, "metrics", None),
@@ -81,6 +100,9 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "no veils": _off(glare, "_tops", lambda veil, _: veil > np.inf),
     "all that is clipped is glare": _off(glare._Around, "fades", lambda *_, **__: True),
     "no fixtures": _off(pipeline, "in_place", lambda alignment, *_: alignment),
+    "place and novelty as one": _off(compare, "_product_channels", _as_one),
+    "nothing novel": _off(compare, "_product_channels", _without("novel")),
+    "nothing out of place": _off(compare, "_product_channels", _without("product")),
     "no details": _off(compare, "compare_details", lambda *_: None),
     "no bends": _off(compare, "compare_bends", lambda *_: None),
     "no close look": _off(matched, "_MOST_PX", 0),
