@@ -28,7 +28,7 @@ from embeddings.registration import inverse
 
 SCORE_VERSION = 10
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
-_SPREAD_WEIGHT = 8.0  # and its spread: a handful of scores says little about theirs
+_SPREAD_WEIGHT = 12.0  # and its spread: a handful of scores says little about theirs
 _FAR = 3.0  # spreads from the median: one odd reference doesn't widen what the others say
 _NORMAL = 1.4826  # standard deviations of a normal in one median absolute deviation
 _NORM = 4

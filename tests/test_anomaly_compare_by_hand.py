@@ -89,7 +89,7 @@ def by_hand(view: View, references: list[Reference], shifts: list[tuple[int, int
         on_any |= on
     anywhere = np.where(view.measured, np.min(far, axis=0), np.nan)
     local = np.fmin.reduce(near)
-    both = anywhere + np.where(np.isfinite(local), local, anywhere)
+    near_by = np.where(np.isfinite(local), local, anywhere)
     ring = np.zeros(SHAPE, np.bool_)
     for r, c in np.argwhere(on_any):
         ring[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2] = True
@@ -97,8 +97,9 @@ def by_hand(view: View, references: list[Reference], shifts: list[tuple[int, int
     missing[some] = np.nanmin(np.stack(gone)[:, some], axis=0)
     core = core_by_hand(on_any)
     maps = {"anywhere": anywhere, "missing": np.where(core, missing, np.nan)}
-    maps["product"] = np.where(core, both, np.nan)
-    maps["rim"] = np.log(np.where(ring & ~core, both, np.nan))
+    maps["product"] = np.where(core, near_by, np.nan)
+    maps["novel"] = np.where(core, anywhere, np.nan)
+    maps["rim"] = np.log(np.where(ring & ~core, anywhere + near_by, np.nan))
     maps["surroundings"] = np.where(ring, np.nan, anywhere)
     return maps, on_any, min(absent)
 

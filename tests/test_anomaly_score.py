@@ -31,17 +31,17 @@ def test_a_single_value_or_equal_ones_have_a_spread_all_the_same() -> None:
 
 
 def test_with_a_prior_the_null_is_drawn_towards_it() -> None:
-    # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 8; a new
+    # Mean: 3 values for themselves, the prior for 1. Variance: 2 degrees of freedom and 12; a new
     # picture differs by that and by the mean's own error, which is that of 4 values.
     null = fit_null([1.0, 2.0, 3.0], Prior(centre=11.0, spread=0.5, between=3.0))
     assert null.centre == pytest.approx((6 + 11) / 4)
-    assert null.spread == pytest.approx(math.sqrt((2 + 8 * 0.25) / 10 * (1 + 1 / 4)))
+    assert null.spread == pytest.approx(math.sqrt((2 + 12 * 0.25) / 14 * (1 + 1 / 4)))
 
 
 def test_a_value_beyond_three_spreads_counts_as_three() -> None:
-    # Spread: that of three values by their median deviation of 1, and 8 times the prior's.
+    # Spread: that of three values by their median deviation of 1, and 12 times the prior's.
     prior = Prior(centre=11.0, spread=0.5, between=3.0)
-    edge = 2.0 + 3.0 * math.sqrt((3 * 1.4826**2 + 8 * 0.25) / 11)
+    edge = 2.0 + 3.0 * math.sqrt((3 * 1.4826**2 + 12 * 0.25) / 15)
     assert edge < 6.0
     assert fit_null([1.0, 2.0, 6.0], prior) == fit_null([1.0, 2.0, edge], prior)
 

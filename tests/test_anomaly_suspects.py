@@ -60,11 +60,11 @@ def test_siblings_that_agree_are_not_suspected() -> None:
 def test_one_far_above_its_siblings_is_unlike_them_and_the_p_value_is_by_hand() -> None:
     product = stored(entry(), entry(), entry(2.0), entry())
     assert causes(product) == [(2, "unlike")]
-    # Centre (3 * 1 + 1) / 4; variance 24 * 0.1^2 / 26, times 1 + 1/4; 1.5 times the spread, as is
+    # Centre (3 * 1 + 1) / 4; variance 12 * 0.1^2 / 14, times 1 + 1/4; 1.5 times the spread, as is
     # `product`'s: nothing of the null is above.
     found = rareness(product.profile, 2, NULLS)
     assert found is not None
-    assert found.score == pytest.approx(1.0 / (1.5 * np.sqrt(24 * 0.01 / 26 * 1.25)), rel=1e-5)
+    assert found.score == pytest.approx(1.0 / (1.5 * np.sqrt(12 * 0.01 / 14 * 1.25)), rel=1e-5)
     assert found.p_value == pytest.approx(1 / 200)
     assert found.source == "shipped"
 
