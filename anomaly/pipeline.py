@@ -155,14 +155,9 @@ def examine(
         seen = _without_glare(query, view, references, pairings, look)
     with timed("compare"):
         comparison = compare(
-            seen,
-            references,
-            pairings,
-            foreground=query.foreground,
-            metrics=embedder.metrics,
-            picture=query.pixels,
-            form=placed,
-        )
+            seen, references, pairings, foreground=query.foreground, metrics=embedder.metrics,
+            picture=query.pixels, form=placed,
+        )  # fmt: skip
         channels = eased(comparison.placed, comparison.places, learned or {})
         comparison = replace(comparison, placed=channels)
         _ = comparison.channels  # the evidence that counts is measured on this clock

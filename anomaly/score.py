@@ -39,6 +39,7 @@ _LOW = 0.6  # a region reaches down to this share of the threshold from where it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
 _LOST = 0.25  # of a region, in which content must be gone for it to be missing
+_EBBING = 0.15  # of what is gone at a region's worst place: patches beside it see it as well
 _KNOWN = 0.45  # of what is gone: what is less new than that is known content
 _MOST_FINDINGS = 20
 
@@ -241,7 +242,8 @@ def _kind(
     if lost is None:
         missing = gone > _CLEAR and novel < max(_CLEAR, _KNOWN * gone)
     else:
-        core = cells & (evidence.gone > _CLEAR)
+        worst = float(np.fmax.reduce(evidence.gone[cells]))
+        core = cells & (evidence.gone > max(_CLEAR, _EBBING * worst))
         missing = core.sum() >= _LOST * cells.sum() and lost(core)
     if missing:
         return "missing"
