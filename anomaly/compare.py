@@ -38,7 +38,7 @@ from embeddings.registration import transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 18
+COMPARE_VERSION = 19
 # Pristine faces reach 0.43 (rendered) and 0.61 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.58, but agree on a tenth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.68
@@ -47,6 +47,7 @@ _SEAM = 4  # cells on each side of the picture's border
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
 _LEAST_RIM = 1e-3  # distance of patches that are one and the same
+_GLIDES = 0.01  # of the product, more than a cell beyond the other's bounds, on both sides
 
 
 def compare(
@@ -81,7 +82,7 @@ def compare(
     pairs = [(one.reference, one.pairing) for one, _ in sound]
     bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
     found = [p for _, p in sound]
-    product = np.any([p.lies for p in found], axis=0)
+    product = _bounds(found, own if bounded and foreground.confidence >= TRUSTED else None)
     known = unexplained(view, dense, products, where=grown(product))
     inside = ~_seam(view)
     channels = (
@@ -190,6 +191,22 @@ def _outline_channel(
 def _refuted(pairing: Pairing, placed: Placed) -> bool:
     """Shared print (a logo, a barcode) registers, too: the patches must bear an alignment out."""
     return placed.unlike > (_MOST_UNLIKE_WIDE if pairing.span >= _WIDE else _MOST_UNLIKE)
+
+
+def _bounds(found: Sequence[Placed], own: Mask | None) -> Mask:
+    """Cells of the product: where references have theirs. But print that goes round a body (a
+    bottle, a can) takes the bounds of its reference along: where those leave some of the query's
+    `own` product out and reach beyond it as well, the own ones hold. A spill only adds to them,
+    and what is torn off only takes from them.
+    """
+    if own is None:
+        return np.asarray(np.any([p.lies for p in found], axis=0))
+    least = _GLIDES * own.sum()
+    fit = [
+        p.lies for p in found
+        if min((own & ~grown(p.lies)).sum(), (p.lies & ~grown(own)).sum()) <= least
+    ]  # fmt: skip
+    return np.asarray(np.any(fit if len(fit) == len(found) else [own, *fit], axis=0))
 
 
 def _product_channels(
