@@ -47,8 +47,9 @@ _LOOSE = {
 # Print of a stiff product moves least of all, and spreads that soft ones share in say too much.
 _STIFF, _SOFT = math.log(1 / 3), 0.0  # centre of its bends: a third of a pixel, a pixel
 _STIFF_LOOSE = 0.6
+_LITTLE_KNOWN = 2.0  # of `novel`: what a single reference has nowhere may be usual
 # Of these, pristine pictures reach four spreads and more.
-_TAIL = {"bend": 0.6, "rim": 0.6, "outline": 0.35, "detail": 0.35}
+_TAIL = {"bend": 0.5, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # Patches searched wherever they lie find the nearer ones the more references there are: distances
 # fall as the count to the power of -1/d. A trial on `cookies` with 2 to 8 references gave 1/d
 # of .19 to .23 but for the fewest. In place no such fall shows: pictures differ by how they were
@@ -163,6 +164,8 @@ class Profile:
 
 
 def _loose(name: str, null: Null) -> float:
+    if name == "novel" and null.guessed:
+        return _LITTLE_KNOWN
     if name != "bend":
         return _LOOSE.get(name, 1.0)
     return float(np.interp(null.centre, (_STIFF, _SOFT), (_STIFF_LOOSE, 1.0)))

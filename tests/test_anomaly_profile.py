@@ -22,7 +22,7 @@ from anomaly.profile import (
     nearest_rows,
     read_profile,
 )
-from anomaly.score import Prior
+from anomaly.score import Prior, fit_null
 from embeddings import fake_embedder, register
 from gallery import CatalogRow, Reference
 from gallery.describe import describe, from_record, to_record
@@ -271,10 +271,19 @@ def test_bends_of_stiff_products_count_for_more(centre: float, factor: float) ->
     assert bend.spread == pytest.approx(0.5 * factor, rel=1e-3)
 
 
+def test_what_a_single_reference_has_nowhere_counts_for_less() -> None:
+    prior = {"novel": Prior(1.0, 0.6, 0.8)}
+    one, two = Profile(()), Profile((entry(1, 1, novel=1.0), entry(1, 1, novel=1.0)))
+    assert one.nulls(prior)["novel"].spread == pytest.approx(2.0)
+    own = fit_null([1.0, 1.0], prior["novel"])
+    assert own is not None
+    assert two.nulls(prior)["novel"].spread == pytest.approx(1.2 * own.spread)
+
+
 def test_channels_whose_pristine_pictures_reach_far_have_a_heavy_tail() -> None:
     priors = dict.fromkeys(("product", "bend", "rim", "detail"), Prior(1.0, 0.6, 0.8))
     tails = {name: null.tail for name, null in Profile(()).nulls(priors).items()}
-    assert tails == {"product": 1.0, "bend": 0.6, "rim": 0.6, "detail": 0.35}
+    assert tails == {"product": 1.0, "bend": 0.5, "rim": 0.6, "detail": 0.35}
 
 
 def test_a_prior_speaks_for_channels_that_were_left_with_no_value() -> None:
