@@ -79,19 +79,19 @@ def compare(
         besides = partial(_novel, view, references, products, own, spaces[1])
         asked = besides if form and foreground.confidence >= TRUSTED else tuple
         return Comparison((), content, own, 0.0, refuted, besides=asked)
-    pairs = [(one.reference, one.pairing) for one, _ in sound]
-    bounded = any(reference.foreground.confidence >= TRUSTED for reference, _ in pairs)
-    found = [p for _, p in sound]
-    product = _bounds(found, own if bounded and foreground.confidence >= TRUSTED else None)
+    bounded = any(one.reference.foreground.confidence >= TRUSTED for one, _ in sound)
+    fit = _fitting(sound, own) if bounded and foreground.confidence >= TRUSTED else sound
+    bounds = [p.lies for _, p in fit] + ([own] if len(fit) < len(sound) else [])
+    product = np.asarray(np.any(bounds, axis=0))
     known = unexplained(view, dense, products, where=grown(product))
-    inside = ~_seam(view)
+    coverage, inside = max(p.coverage for _, p in sound), ~_seam(view)
     channels = (
-        *_product_channels(known, found, product, inside, bounded=bounded),
+        *_product_channels(known, [p for _, p in fit], product, inside, coverage, bounded=bounded),
         _beside(view, references, products, inside & ~grown(product), spaces[2]),
     )
-    coverage = max(p.coverage for p in found)
     places = {one.reference.reference_id: p.places for one, p in sound}
     comparison = Comparison(channels, content, product, coverage, refuted, bounded, places)
+    pairs = [(one.reference, one.pairing) for one, _ in fit]
     finer = [
         *_outline_channel(foreground, pairs, view),
         *_pixel_channels(picture, pairs, view, comparison),
@@ -193,29 +193,29 @@ def _refuted(pairing: Pairing, placed: Placed) -> bool:
     return placed.unlike > (_MOST_UNLIKE_WIDE if pairing.span >= _WIDE else _MOST_UNLIKE)
 
 
-def _bounds(found: Sequence[Placed], own: Mask | None) -> Mask:
-    """Cells of the product: where references have theirs. But print that goes round a body (a
-    bottle, a can) takes the bounds of its reference along: where those leave some of the query's
-    `own` product out and reach beyond it as well, the own ones hold. A spill only adds to them,
-    and what is torn off only takes from them.
+def _fitting(sound: Sequence[tuple[Aligned, Placed]], own: Mask) -> list[tuple[Aligned, Placed]]:
+    """References whose product lies where the query's `own` does. Print that goes round a body (a
+    bottle, a can) takes the bounds of its reference along, and it is foreshortened otherwise: where
+    those leave some of the own product out and reach beyond it as well, place says nothing. A spill
+    only adds to bounds, and what is torn off only takes from them.
     """
-    if own is None:
-        return np.asarray(np.any([p.lies for p in found], axis=0))
     least = _GLIDES * own.sum()
-    fit = [
-        p.lies for p in found
+    return [
+        (one, p) for one, p in sound
         if min((own & ~grown(p.lies)).sum(), (p.lies & ~grown(own)).sum()) <= least
     ]  # fmt: skip
-    return np.asarray(np.any(fit if len(fit) == len(found) else [own, *fit], axis=0))
 
 
 def _product_channels(
-    unexplained: Floats, found: Sequence[Placed], product: Mask, inside: Mask, *, bounded: bool
-) -> tuple[Channel, ...]:
+    unexplained: Floats, found: Sequence[Placed], product: Mask, inside: Mask, coverage: float, *,
+    bounded: bool,
+) -> tuple[Channel, ...]:  # fmt: skip
     """`unexplained` wherever it lies; rims only `inside`, of both answers together, in logarithms,
     as what is usual there varies in proportion. A product whose bounds are a guess has no rim, and
     details are asked for beyond them."""
-    near = _least(np.stack([p.forward for p in found]))
+    near, gone = (_least(maps, product.shape) for maps in (
+        [p.forward for p in found], [p.backward for p in found],
+    ))  # fmt: skip
     # Where no aligned reference speaks, the global answer stands for both.
     near = np.where(np.isfinite(near), near, unexplained)
     ring = grown(product)
@@ -223,8 +223,7 @@ def _product_channels(
     inner, novel = np.where(core, near, np.nan), np.where(core, unexplained, np.nan)
     edge = np.where(ring & ~core & inside, unexplained + near, np.nan)
     rim = np.log(np.maximum(edge, _LEAST_RIM)).astype(np.float32)
-    gone = np.where(core, _least(np.stack([p.backward for p in found])), np.nan)
-    coverage = max(p.coverage for p in found)
+    gone = np.where(core, gone, np.nan)
     return (
         Channel("product", inner, placed_score(inner), coverage),
         Channel("novel", novel, placed_score(novel), coverage),
@@ -254,8 +253,10 @@ def _beside(
     return Channel("surroundings", found, placed_score(found), float(view.measured.mean()))
 
 
-def _least(stack: Floats) -> Floats:
-    found = np.where(np.isfinite(stack), stack, np.inf).min(axis=0)
+def _least(maps: Sequence[Floats], shape: tuple[int, ...]) -> Floats:
+    """(H, W) the lowest value at each cell; NaN where none is measured."""
+    stack = np.reshape(np.asarray(maps, np.float32), (-1, *shape))
+    found = np.where(np.isfinite(stack), stack, np.inf).min(axis=0, initial=np.inf)
     return np.where(np.isfinite(found), found, np.nan).astype(np.float32)
 
 

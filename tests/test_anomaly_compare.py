@@ -309,8 +309,11 @@ def test_bounds_that_print_took_along_as_it_went_round_give_way_to_the_query_s_o
     np.testing.assert_array_equal(found.product, there)
     maps = maps_of(found)
     assert not np.isfinite(maps["surroundings"])[there].any()
-    # Where no reference speaks, what is known anywhere tells.
-    np.testing.assert_array_equal(np.isfinite(maps["novel"]), np.isfinite(maps["product"]))
+    # Where no reference speaks, what is known anywhere tells, and nothing is missed.
+    assert np.isfinite(maps["missing"]).any() == (wanted == "reference")
+    assert math.isfinite(scores_of(found)["missing"]) == (wanted == "reference")
+    if wanted == "own":
+        np.testing.assert_array_equal(maps["novel"], maps["product"])
 
 
 def test_bounds_that_only_grew_or_only_shrank_are_the_references() -> None:
