@@ -96,7 +96,7 @@ def compare(
         *_outline_channel(foreground, pairs, view),
         *_pixel_channels(picture, pairs, view, comparison),
     ]
-    return replace(comparison, placed=(*channels, *finer))
+    return replace(comparison, placed=(*channels, *finer), gliding=len(sound) - len(fit))
 
 
 def _in_place(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -33,7 +33,8 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 4
+_T = TypeVar("_T")
+PROFILE_VERSION = 5
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
@@ -59,6 +60,8 @@ BARE = "bare "  # before a channel's name: of products that don't know what is u
 _FORM = 0.25  # share of pairs that must register for a product of many faces to have a form
 _LONERS = 0.1  # share of references, or one, that may register with none of their siblings then
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
+_TURNS = 0.2  # share of pairs whose print went round the body, from which the product turns
+_OF_PLACES = frozenset({"product", "rim", "missing", "detail", "bend"})
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class LeftOut:
     reference_id  whose they are
     maps      what its placed channels said, cell by cell
     bare      their raw scores, not set against what is usual at each place
+    laid, gliding  siblings compared place by place, and those whose print went round the body
     """
 
     placed: Mapping[str, float]
@@ -80,6 +84,8 @@ class LeftOut:
     reference_id: str = ""
     maps: Maps = field(default_factory=dict, compare=False)
     bare: Mapping[str, float] = field(default_factory=dict)
+    laid: int = 0
+    gliding: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,13 @@ class Profile:
         return _registers(self.left_out, _RELIABLE) and all(e.registered for e in self.left_out)
 
     @property
+    def turns(self) -> bool:
+        """Whether the product is a body that turns about its axis, as bottles and cans do: print
+        that goes round it has no place, and channels that ask for one say nothing."""
+        laid = sum(entry.laid for entry in self.left_out)
+        return laid > 0 and sum(entry.gliding for entry in self.left_out) >= _TURNS * laid
+
+    @property
     def learned(self) -> dict[str, Maps]:
         """What is usual at each place, by reference ID."""
         return _learned(self.left_out)
@@ -114,11 +127,12 @@ class Profile:
     def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
         """Raw scores by channel, leaving out one reference's."""
         rows = [entry for row, entry in enumerate(self.left_out) if row != without]
-        return _collected([{**entry.placed, **entry.anywhere} for entry in rows])
+        return self._told(_collected([{**entry.placed, **entry.anywhere} for entry in rows]))
 
     def bare(self) -> dict[str, list[float]]:
         """Raw scores by channel that a product without maps would have."""
-        return {f"{BARE}{k}": v for k, v in _collected([e.bare for e in self.left_out]).items()}
+        bare = self._told(_collected([e.bare for e in self.left_out]))
+        return {f"{BARE}{name}": values for name, values in bare.items()}
 
     def nulls(
         self,
@@ -129,7 +143,7 @@ class Profile:
     ) -> dict[str, Null]:
         """What each channel, or each of `only`, says of pristine pictures: of new ones, or of the
         reference that is left out, which has one fewer to be compared with."""
-        raw, priors = self.raw(without=without), self._own(priors)
+        raw, priors = self.raw(without=without), self._told(self._own(priors))
         if without is None:
             raw = self._of_new_ones(raw)
         wanted = sorted({*raw, *priors} if only is None else only)
@@ -139,6 +153,11 @@ class Profile:
             for name, null in fitted.items()
             if null is not None
         }
+
+    def _told(self, by_channel: Mapping[str, _T]) -> dict[str, _T]:
+        """Of channels that say something of this product."""
+        silent = _OF_PLACES if self.turns else frozenset()
+        return {name: value for name, value in by_channel.items() if name not in silent}
 
     def _own(self, priors: Mapping[str, Prior]) -> dict[str, Prior]:
         """The priors of products that know what is usual at each place, or of those that don't."""
@@ -222,6 +241,7 @@ class ProfileStep:
             ),
             compared=len(siblings),
             distance=1 - max(float(s.vector @ one.vector) for s in siblings),
+            gliding=placed.comparison.gliding,
         )
 
 
@@ -238,6 +258,7 @@ class _Looked:
     registered: int
     compared: int
     distance: float
+    gliding: int
 
 
 def _collected(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -273,6 +294,8 @@ def _entry(one: _Looked, learned: Mapping[str, Maps]) -> dict[str, object]:
         "compared": one.compared,
         "distance": float(f"{one.distance:.5g}"),
         "maps": {name: stored.highest for name, stored in one.maps.items()},
+        "laid": len(one.places),
+        "gliding": one.gliding,
     }
 
 

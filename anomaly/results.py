@@ -263,6 +263,7 @@ class Comparison:
     bounded   whether an aligned reference tells the product from its surroundings with confidence
     places    by ID of the others that were aligned, see `Places`
     besides   gives what else counts of a picture that fits no reference, if its product has a form
+    gliding   how many of `places` are of references whose print went round the product's body
     """
 
     placed: tuple[Channel, ...]
@@ -273,6 +274,7 @@ class Comparison:
     bounded: bool = True
     places: Mapping[str, Places] = field(default_factory=dict)
     besides: Callable[[], tuple[Channel, ...]] = tuple
+    gliding: int = 0
 
     @cached_property
     def anywhere(self) -> tuple[Channel, ...]:

@@ -307,6 +307,7 @@ def test_bounds_that_print_took_along_as_it_went_round_give_way_to_the_query_s_o
     found = compared(image, [reference_of(image)], IDENTITY, foreground=ground)
     there = np.roll(ON, 4, axis=1) if wanted == "own" else ON
     np.testing.assert_array_equal(found.product, there)
+    assert found.gliding == (wanted == "own")
     maps = maps_of(found)
     assert not np.isfinite(maps["surroundings"])[there].any()
     # Where no reference speaks, what is known anywhere tells, and nothing is missed.
@@ -329,6 +330,7 @@ def test_a_reference_that_fits_keeps_its_bounds_beside_one_that_glides() -> None
     own = given_foreground(mask_at() | mask_at(TOP + 16, LEFT))
     found = compared(image, references, IDENTITY, shift(48, 0), foreground=own)
     assert found.refuted == ()
+    assert found.gliding == 1
     np.testing.assert_array_equal(found.product, ON | np.roll(ON, 2, axis=0))
 
 

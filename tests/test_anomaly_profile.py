@@ -54,6 +54,15 @@ def posed(turn: float, scale: float, x: float, y: float, *, seed: int = 1) -> np
     return cv2.warpAffine(image, matrix, SIZE[::-1], borderValue=(210,) * 3)
 
 
+def body(turn: float) -> np.ndarray:
+    """A printed cylinder of 60 pixels' radius, upright, turned by so many degrees."""
+    image = np.full((*SIZE, 3), 210, np.uint8)
+    angles = np.arcsin((np.arange(120) - 59.5) / 60) + math.radians(turn)
+    columns = np.round(60 * angles).astype(int) % 377
+    image[45:135, 60:180] = texture(3, 90, 377)[:, columns]
+    return image
+
+
 def scattered(seed: int) -> np.ndarray:
     """Pieces that lie differently each time, no two alike."""
     rng = np.random.default_rng(seed)
@@ -108,6 +117,17 @@ def test_a_flat_product_in_several_poses_has_a_form_that_registers_reliably() ->
         assert set(entry.placed) == PLACED
         assert set(entry.anywhere) - {"around"} == ANYWHERE
         assert 0 <= entry.distance < 0.3
+
+
+def test_a_body_that_turned_about_its_axis_says_nothing_of_places() -> None:
+    profile = read_profile(learned({f"r{turn}": body(turn) for turn in (0, 25, 50)}))
+    assert profile.turns
+    assert {entry.laid for entry in profile.left_out} <= {1, 2}
+    assert sum(entry.gliding for entry in profile.left_out) >= 2
+    assert set(profile.raw()) == {"novel", "surroundings", "outline", *ANYWHERE, "around"}
+    flat = read_profile(flat_record())
+    assert not flat.turns
+    assert [(entry.laid > 0, entry.gliding) for entry in flat.left_out] == [(True, 0)] * 4
 
 
 def test_pieces_scattered_at_random_have_no_form() -> None:
@@ -231,6 +251,25 @@ def test_raw_scores_are_collected_by_channel_and_one_can_be_left_out() -> None:
         "product": [1.0, 2.0], "missing": [10.0, 14.0], "anywhere": [4.0, 5.0, 9.0],
     }  # fmt: skip
     assert PROFILE.raw(without=1) == {"product": [1.0], "missing": [10.0], "anywhere": [4.0, 9.0]}
+
+
+@pytest.mark.parametrize(("gliding", "turns"), [(0, False), (1, False), (2, True), (9, True)])
+def test_a_product_that_turns_has_no_nulls_of_places(gliding: int, turns: bool) -> None:
+    counted = [(10, gliding), (0, 0)]  # two in ten
+    entries = [
+        replace(entry(1, 1, product=2.0, novel=1.0, detail=3.0, anywhere=1.0), laid=laid, gliding=n)
+        for laid, n in counted
+    ]
+    profile = Profile(tuple(replace(e, bare=e.placed) for e in entries))
+    prior = Prior(1.0, 0.6, 0.8)
+    nulls = profile.nulls({"product": prior, "bend": prior, "novel": prior})
+    free = {"novel", "anywhere"}
+    assert profile.turns is turns
+    assert set(nulls) == (free if turns else free | {"product", "detail", "bend"})
+    assert set(profile.raw()) == (free if turns else free | {"product", "detail"})
+    assert set(profile.bare()) == {
+        f"bare {name}" for name in ({"novel"} if turns else {"product", "novel", "detail"})
+    }
 
 
 def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:
