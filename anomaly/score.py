@@ -247,7 +247,8 @@ def _kind(
         missing = core.sum() >= _LOST * cells.sum() and lost(core)
     if missing:
         return "missing"
-    return "added" if novel > _CLEAR >= gone else "changed"
+    told = np.isfinite(evidence.gone).any()  # else what is new may well lie over what is gone
+    return "added" if told and novel > _CLEAR >= gone else "changed"
 
 
 def _mean(values: Floats) -> float:

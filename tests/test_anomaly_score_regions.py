@@ -131,6 +131,14 @@ def test_new_content_over_nothing_that_is_missed_is_added() -> None:
     assert one.kind == "added"
 
 
+def test_new_content_of_a_product_of_which_nobody_knows_what_is_gone_is_changed() -> None:
+    """A torn label on a bottle that turns: places say nothing there."""
+    mark = cells(ROWS, COLUMNS)
+    unknown = comparison_of(product=mark, anywhere=mark, missing=np.full(SHAPE, np.nan))
+    (one,) = found(unknown)
+    assert one.kind == "changed"
+
+
 def test_new_content_in_place_of_the_product_s_is_changed() -> None:
     mark = cells(ROWS, COLUMNS)
     (one,) = found(comparison_of(product=mark, anywhere=mark, missing=mark))
