@@ -1,0 +1,66 @@
+"""Print that goes round a body takes the bounds of its reference along."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from compared_product import (
+    IDENTITY,
+    LEFT,
+    ON,
+    TOP,
+    compared,
+    maps_of,
+    mask_at,
+    picture,
+    reference_of,
+    scores_of,
+    shift,
+)
+
+from embeddings import given_foreground
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        ((TOP, LEFT + 32), "own"),  # print went round the body: beyond it on both sides
+        ((TOP, LEFT + 8), "reference"),  # by a cell: masks are no finer
+        (None, "reference"),  # no bounds of its own
+    ],
+)
+def test_bounds_that_print_took_along_as_it_went_round_give_way_to_the_query_s_own(
+    own: tuple[int, int] | None, wanted: str
+) -> None:
+    image = picture()
+    ground = given_foreground(mask_at(*own)) if own is not None else None
+    found = compared(image, [reference_of(image)], IDENTITY, foreground=ground)
+    there = np.roll(ON, 4, axis=1) if wanted == "own" else ON
+    np.testing.assert_array_equal(found.product, there)
+    assert found.gliding == (wanted == "own")
+    maps = maps_of(found)
+    assert not np.isfinite(maps["surroundings"])[there].any()
+    # Where no reference speaks, what is known anywhere tells, and nothing is missed.
+    assert np.isfinite(maps["missing"]).any() == (wanted == "reference")
+    assert math.isfinite(scores_of(found)["missing"]) == (wanted == "reference")
+    if wanted == "own":
+        np.testing.assert_array_equal(maps["novel"], maps["product"])
+
+
+def test_bounds_that_only_grew_or_only_shrank_are_the_references() -> None:
+    image = picture()
+    for mask in (mask_at() | mask_at(TOP, LEFT + 32), mask_at() & mask_at(TOP, LEFT + 32)):
+        found = compared(image, [reference_of(image)], IDENTITY, foreground=given_foreground(mask))
+        np.testing.assert_array_equal(found.product, ON)
+
+
+def test_a_reference_that_fits_keeps_its_bounds_beside_one_that_glides() -> None:
+    image = picture()
+    references = [reference_of(image), reference_of(picture(at=(TOP, 0)), "left", mask=mask_at())]
+    own = given_foreground(mask_at() | mask_at(TOP + 16, LEFT))
+    found = compared(image, references, IDENTITY, shift(48, 0), foreground=own)
+    assert found.refuted == ()
+    assert found.gliding == 1
+    np.testing.assert_array_equal(found.product, ON | np.roll(ON, 2, axis=0))
