@@ -71,6 +71,8 @@ class Reference:
     exposure    all clipped and bright where it was not recorded
     coded_thumbnail  (n,) uint8, a JPEG; None where it was not recorded
     close_up    None where it was not recorded, or the thumbnail shows as much
+    frame       (3, 3) pixels of the picture as given -> of the picture that all but the vector
+                speaks of; None: the same
     """
 
     reference_id: str
@@ -85,6 +87,7 @@ class Reference:
     exposure: Exposure
     coded_thumbnail: NDArray[np.uint8] | None = None
     close_up: CloseUp | None = None
+    frame: NDArray[np.float64] | None = None
 
     @cached_property
     def thumbnail(self) -> Pixels | None:

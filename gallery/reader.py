@@ -34,7 +34,7 @@ from gallery.layer import Layer, LayeredIndex, read_delta
 from gallery.manifest import FileTable, Manifest, ShardEntry, read_manifest
 from gallery.products import ProductTable, read_products
 from gallery.publish import Lease, read_current
-from gallery.records import Record
+from gallery.records import Names, Record
 from gallery.shard import Shard, StoredProduct, StoredReference, shard_number
 from gallery.sources import clean_product_id
 
@@ -185,11 +185,13 @@ class Gallery:
         product, shard = self.stored(product_id), self.shard_of(product_id)
         return np.stack([shard.vector(r) for r in product.references])
 
-    def extra(self, product_id: str, step: str) -> Record | None:
-        """What the build step `step` found out about a product, or None."""
+    def extra(self, product_id: str, step: str, *, only: Names | None = None) -> Record | None:
+        """What the build step `step` found out about a product, or None; `only` these arrays."""
         product = self.stored(product_id)
         shard = self.shard_of(product_id)
-        return shard.extra(product.product_id, step) if step in product.extras else None
+        if step not in product.extras:
+            return None
+        return shard.extra(product.product_id, step, only=only)
 
     def shard_of(self, product_id: str) -> Shard:
         """The shard that holds a product, or would. Raises `UnknownProduct` if there is none."""

@@ -12,7 +12,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,10 @@ from gallery.errors import DamagedGallery
 _MAGIC = b"AMR1"
 _CHECK = 16
 _HEAD = struct.Struct("<I")
+
+
+Names = Container[str]
+"""Of arrays that are wanted of a record."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def packed(record: Record) -> Record:
     return replace(record, packed=pack(record))
 
 
-def unpack(data: bytes, *, where: str, only: Collection[str] | None = None) -> Record:
+def unpack(data: bytes, *, where: str, only: Names | None = None) -> Record:
     """The record in `data`; raises `DamagedGallery` naming `where` unless it is what was packed.
 
     `only`: names of arrays; others are checked but not inflated, and such a part of a record can't

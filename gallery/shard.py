@@ -17,7 +17,7 @@ import json
 import os
 import threading
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from gallery.catalog import CatalogRow
 from gallery.describe import Reference, from_record
 from gallery.errors import DamagedGallery, StorageError
 from gallery.index import require_unit
-from gallery.records import Record, pack, unpack
+from gallery.records import Names, Record, pack, unpack
 
 _MAP_SIZE = 1 << 38  # address space, not disk: LMDB files grow with what is put in
 _PRODUCT, _REFERENCE, _EXTRA = b"p", b"r", b"x"
@@ -215,7 +215,7 @@ class Shard:
         product_id: str,
         reference: StoredReference,
         *,
-        only: Collection[str] | None = None,
+        only: Names | None = None,
     ) -> Record:
         """The record of one reference, or `only` these arrays of it; raises `DamagedGallery` if it
         is absent or damaged."""
@@ -245,9 +245,9 @@ class Shard:
     def reference(self, product_id: str, reference: StoredReference) -> Reference:
         return from_record(self.record(product_id, reference), self.vector(reference))
 
-    def extra(self, product_id: str, name: str) -> Record | None:
-        """The result of the build step `name` for a product, or None."""
-        return self._get(product_hash(product_id) + _EXTRA + name.encode())
+    def extra(self, product_id: str, name: str, *, only: Names | None = None) -> Record | None:
+        """The result of the build step `name` for a product, or None; `only` these arrays of it."""
+        return self._get(product_hash(product_id) + _EXTRA + name.encode(), only)
 
     def vectors(self) -> NDArray[np.void]:
         """(N,) rows of `key` and `vector`, mapped from disk, unverified."""
@@ -295,7 +295,7 @@ class Shard:
                 _release(self._name)
             self._name, self._env, self._table = None, None, None
 
-    def _get(self, key: bytes, only: Collection[str] | None = None) -> Record | None:
+    def _get(self, key: bytes, only: Names | None = None) -> Record | None:
         environment = self._opened()
         with _lmdb_errors(self.folder), environment.begin() as transaction:
             value = transaction.get(key)
