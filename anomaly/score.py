@@ -39,7 +39,7 @@ _LOW = 0.6  # a region reaches down to this share of the threshold from where it
 _SMALLEST = 0.05  # spread as a share of the centre, where nothing else is known
 _CLEAR = 1.0  # spreads above pristine from which a region's mean evidence names it
 _LOST = 0.25  # of a region, in which content must be gone for it to be missing
-_EBBING = 0.15  # of what is gone at a region's worst place: patches beside it see it as well
+_EBBING = 0.3  # of what is gone at a region's worst place: patches beside it see it as well
 _KNOWN = 0.45  # of what is gone: what is less new than that is known content
 _MOST_FINDINGS = 20
 

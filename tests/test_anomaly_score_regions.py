@@ -271,7 +271,7 @@ def test_where_pictures_tell_they_say_whether_what_is_gone_is_missing() -> None:
     ground = cells(ROWS, slice(6, 7), ground=-9.0)
     assert named_by(True, gone=2, product=mark, anywhere=mark, missing=ground) == "missing"
     # Patches beside what is gone see a little of it, and aren't asked either.
-    for beside, gone in ((1.4, 2), (1.6, 6)):
+    for beside, gone in ((2.9, 2), (3.1, 6)):
         seen = np.maximum(part, np.where(mark > 0, np.float32(beside), 0))
         assert named_by(True, gone=gone, product=mark, missing=seen) == "missing"
 
