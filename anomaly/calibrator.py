@@ -30,6 +30,7 @@ from anomaly.log import InspectionLog
 from anomaly.nulls import KINDS, comparable_fields
 from anomaly.operating import OperatingPoint, Shown, operating_points
 from anomaly.pipeline import SCORING, StageClock
+from anomaly.profile import Profile
 from anomaly.results import EvidenceKind, Inspection
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
@@ -60,7 +61,7 @@ class CalibrationReport:
 
     counts      scores by origin: left_out, normals, log; damaged
     attainable  the smallest rate that can be promised to a product, by kind of evidence; None where
-                there is no score
+                there is no score; of bodies that turn only where there are some
     points      recall against sideline rate; empty without damaged pictures
     left        pictures that don't count, and why
     """
@@ -132,6 +133,8 @@ def _adopted(
     serving = Serving(gallery, embedder, calibration=made)
     points = operating_points(serving, shown) if shown else []
     attainable = {kind: made.attainable(kind) for kind in KINDS}
+    if attainable["turning"] is None:  # no product does
+        del attainable["turning"]
     report = CalibrationReport(
         "", made.budget, made.review, len(made.products), counts, attainable, points, left
     )
@@ -177,10 +180,11 @@ class _Bench:
         found, gallery, priors = {}, self.serving.gallery, self.serving.nulls.priors
         for number, name in enumerate(gallery.product_ids()):
             profile = self.serving.profile(name)
-            left_out = {k: profile.null_scores(priors, kind=k).tolist() for k in KINDS}
+            kinds = [profile.kind(placed=placed) for placed in (True, False)]
+            left_out = {k: profile.null_scores(priors, kind=k).tolist() for k in kinds}
             ids = [reference.reference_id for reference in gallery.stored(name).references]
             found[name] = PristineScores(
-                references_digest(ids), left_out, {kind: [] for kind in KINDS}
+                references_digest(ids), left_out, {kind: [] for kind in kinds}
             )
             self.progress("profiles", number + 1, len(gallery))
         return found
@@ -230,18 +234,18 @@ class _Bench:
         if result.verdict in _UNDECIDED and not damaged:
             self._leave(picture, result.verdict, result.reason.text)
             return None
-        return _shown(result, has_form=self.serving.profile(picture.product_id).has_form)
+        return _shown(result, self.serving.profile(picture.product_id))
 
     def _leave(self, picture: Evidenced, code: str, message: str) -> None:
         self.left.append(Problem(picture.where, code, message))
 
 
-def _shown(result: Inspection, *, has_form: bool) -> Shown:
+def _shown(result: Inspection, profile: Profile) -> Shown:
     assert result.product_id is not None
     assert result.alignment is not None
     assert result.score is not None
-    kind: EvidenceKind = "placed" if result.alignment.status == "aligned" else "anywhere"
-    undecided = result.verdict in _UNDECIDED or (has_form and kind == "anywhere")
+    kind = profile.kind(placed=result.alignment.status == "aligned")
+    undecided = result.verdict in _UNDECIDED or (profile.has_form and kind == "anywhere")
     return Shown(result.product_id, kind, result.score, decided=not undecided)
 
 

@@ -11,6 +11,8 @@ import typer
 from anomaly import output
 from anomaly.calibrator import CalibrationReport, calibrate_gallery
 
+_COMPARED = {"placed": "in place", "turning": "as it turns", "anywhere": "without place"}
+
 
 def calibrate_command(
     gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
@@ -65,7 +67,7 @@ def _show(report: CalibrationReport, root: Path) -> None:
     for kind, rate in report.attainable.items():
         if rate is None or rate > report.budget:
             known = "no score" if rate is None else f"at best p = {rate:.2g}"
-            where = "in place" if kind == "placed" else "without place"
+            where = _COMPARED[kind]
             output.err.print(
                 f"compared {where}: {known}; where Amiss's own null can't promise the budget, "
                 "either, damage is for review: give more pristine pictures (--normals)",

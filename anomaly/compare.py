@@ -27,7 +27,7 @@ from anomaly.looks import scaled, to_look, warped_mask
 from anomaly.matched import lay_upon
 from anomaly.outline import compare_outlines, draw_outline
 from anomaly.placed import Aligned, Placed, placed_on, product_cells
-from anomaly.results import Channel, Comparison, Pairing, View
+from anomaly.results import OF_PLACES, Channel, Comparison, Pairing, View
 from anomaly.rim import grown, placed_score, top_mean, within
 from embeddings.foreground import Foreground
 from embeddings.images import Mask, Pixels
@@ -38,7 +38,7 @@ from embeddings.registration import transform
 from embeddings.threads import each
 from gallery.describe import Reference
 
-COMPARE_VERSION = 19
+COMPARE_VERSION = 20
 # Pristine faces reach 0.43 (rendered) and 0.61 (carton_top, small in its pictures); other faces
 # with the same logo begin at 0.58, but agree on a tenth of the product (at most a quarter).
 _MOST_UNLIKE, _MOST_UNLIKE_WIDE = 0.54, 0.68
@@ -48,6 +48,7 @@ _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
 _LEAST_RIM = 1e-3  # distance of patches that are one and the same
 _GLIDES = 0.01  # of the product, more than a cell beyond the other's bounds, on both sides
+_SLIDES = 0.1  # the same, on either side: of pristine pictures no flat product's have half of it
 
 
 def compare(
@@ -59,6 +60,7 @@ def compare(
     metrics: Metrics | None = None,
     picture: Callable[[], Pixels] | None = None,
     form: bool = False,
+    turning: bool = False,
 ) -> Comparison:
     """Compare a view with references: place by place with those that `pairings` has, by reference
     ID, and by content alone with all.
@@ -66,6 +68,8 @@ def compare(
     `foreground` is the query's, in the picture as given, which `picture` gives (`detail` and `bend`
     ask for it). `absent` is not measured under glare: what that hides is not gone. `form`: whether
     the product has one; then a picture of it that fits no reference is asked for what is `novel`.
+    `turning`: whether it is a body that turns about its axis; then no reference tells where print
+    lies, and the product's bounds are the query's own.
     """
     products = [product_cells(r.foreground.mask, r.patches.shape) for r in references]
     own = _own_product(view, foreground)
@@ -79,10 +83,7 @@ def compare(
         besides = partial(_novel, view, references, products, own, spaces[1])
         asked = besides if form and foreground.confidence >= TRUSTED else tuple
         return Comparison((), content, own, 0.0, refuted, besides=asked)
-    bounded = any(one.reference.foreground.confidence >= TRUSTED for one, _ in sound)
-    fit = _fitting(sound, own) if bounded and foreground.confidence >= TRUSTED else sound
-    bounds = [p.lies for _, p in fit] + ([own] if len(fit) < len(sound) else [])
-    product = np.asarray(np.any(bounds, axis=0))
+    fit, product, bounded, gliding = _bounds(sound, own, foreground, turning=turning)
     known = unexplained(view, dense, products, where=grown(product))
     coverage, inside = max(p.coverage for _, p in sound), ~_seam(view)
     channels = (
@@ -90,13 +91,28 @@ def compare(
         _beside(view, references, products, inside & ~grown(product), spaces[2]),
     )
     places = {one.reference.reference_id: p.places for one, p in sound}
-    comparison = Comparison(channels, content, product, coverage, refuted, bounded, places)
-    pairs = [(one.reference, one.pairing) for one, _ in fit]
+    found = Comparison(channels, content, product, coverage, refuted, bounded, places,
+                       gliding=gliding, turning=turning)  # fmt: skip
+    if turning:
+        return replace(found, placed=tuple(c for c in channels if c.name not in OF_PLACES))
+    return _with_pixels(
+        found, [(o.reference, o.pairing) for o, _ in fit], view, foreground, picture
+    )
+
+
+def _with_pixels(
+    found: Comparison,
+    pairs: Sequence[tuple[Reference, Pairing]],
+    view: View,
+    foreground: Foreground,
+    picture: Callable[[], Pixels] | None,
+) -> Comparison:
+    """With the channels that are finer than patches."""
     finer = [
         *_outline_channel(foreground, pairs, view),
-        *_pixel_channels(picture, pairs, view, comparison),
+        *_pixel_channels(picture, pairs, view, found),
     ]
-    return replace(comparison, placed=(*channels, *finer), gliding=len(sound) - len(fit))
+    return replace(found, placed=(*found.placed, *finer))
 
 
 def _in_place(
@@ -193,17 +209,41 @@ def _refuted(pairing: Pairing, placed: Placed) -> bool:
     return placed.unlike > (_MOST_UNLIKE_WIDE if pairing.span >= _WIDE else _MOST_UNLIKE)
 
 
+def _bounds(
+    sound: Sequence[tuple[Aligned, Placed]], own: Mask, foreground: Foreground, *, turning: bool
+) -> tuple[list[tuple[Aligned, Placed]], Mask, bool, int]:
+    """References that tell where the product lies, its cells, whether those are more than a guess,
+    and how many references' print went round a body."""
+    bounded = any(one.reference.foreground.confidence >= TRUSTED for one, _ in sound)
+    if not bounded or foreground.confidence < TRUSTED:
+        return list(sound), np.any([p.lies for _, p in sound], axis=0), bounded, 0
+    fit = [] if turning else _fitting(sound, own)
+    lies = [p.lies for _, p in fit] + ([own] if len(fit) < len(sound) else [])
+    gliding = sum(_slides(placed, own) for _, placed in sound)
+    return fit, np.any(lies, axis=0), bounded, gliding
+
+
 def _fitting(sound: Sequence[tuple[Aligned, Placed]], own: Mask) -> list[tuple[Aligned, Placed]]:
     """References whose product lies where the query's `own` does. Print that goes round a body (a
     bottle, a can) takes the bounds of its reference along, and it is foreshortened otherwise: where
     those leave some of the own product out and reach beyond it as well, place says nothing. A spill
     only adds to bounds, and what is torn off only takes from them.
     """
-    least = _GLIDES * own.sum()
-    return [
-        (one, p) for one, p in sound
-        if min((own & ~grown(p.lies)).sum(), (p.lies & ~grown(own)).sum()) <= least
-    ]  # fmt: skip
+    return [(one, p) for one, p in sound if min(_beyond(p, own)) <= _GLIDES]
+
+
+def _slides(placed: Placed, own: Mask) -> bool:
+    """Whether print went round the body, of a reference and a picture that are both pristine: on
+    one side alone as well, where perspective brought its print into less room."""
+    less, more = sorted(_beyond(placed, own))
+    return less > _GLIDES or more > _SLIDES
+
+
+def _beyond(placed: Placed, own: Mask) -> tuple[float, float]:
+    """How much of the own product lies more than a cell beyond the reference's, and the reverse,
+    as shares of the own."""
+    left_out, reached = own & ~grown(placed.lies), placed.lies & ~grown(own)
+    return float(left_out.sum() / own.sum()), float(reached.sum() / own.sum())
 
 
 def _product_channels(

@@ -30,6 +30,7 @@ class Facts:
     compared       how many references it was compared with
     units          of a set from which one is missing, or None
     explained      share of the product in the picture that is like an aligned reference, 0 to 1
+    turning        whether the product is a body that turns about its axis
     """
 
     product_id: str
@@ -45,6 +46,7 @@ class Facts:
     compared: int = 1
     units: Units | None = None
     explained: float = 1.0
+    turning: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def decide(facts: Facts) -> Decision:
         )  # fmt: skip
     rarity = f"p = {calibrated.p_value:.2g} among {calibrated.calibration.n} pristine pictures"
     if not (calibrated.suspicious or calibrated.to_review):
-        how = compared_with(facts.alignment)
+        how = compared_with(facts.alignment, turning=facts.turning)
         return _say(
             "ok", "like_references", f"nothing that its references don't explain, {how}; {rarity}"
         )

@@ -68,8 +68,10 @@ def what_differs(
     return f"differs from {_against(alignment)}: {counts}: {told}"
 
 
-def compared_with(alignment: AlignmentSummary) -> str:
+def compared_with(alignment: AlignmentSummary, *, turning: bool) -> str:
     """How it was compared, for a picture in which nothing is amiss."""
+    if turning:
+        return "compared wherever its print lies, as it turns about its axis"
     if alignment.status == "aligned":
         return f"place by place against {_against(alignment)}"
     return "compared wherever it lies"

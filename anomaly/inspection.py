@@ -18,6 +18,7 @@ from anomaly.decide import Decision, Facts, decide
 from anomaly.explain import product_extent
 from anomaly.picture import draw_picture, units_left
 from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
+from anomaly.pose import to_picture
 from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
 from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason, Units
@@ -130,15 +131,14 @@ def _against(
         query = _embedded(query, serving, clock)
     with clock("fetch"):
         references = serving.references(product_id, _vector(query))
-        profile, known = serving.profile(product_id), serving.nulls
+        profile, nulls = serving.profile(product_id), serving.channel_nulls(product_id)
     form = profile.has_form
     evidence = examine(
-        query, references, embedder=serving.embedder, placed=form, learned=profile.learned,
-        clock=clock,
+        query, references, embedder=serving.embedder, placed=form, turning=profile.turns,
+        learned=profile.learned, clock=clock,
     )  # fmt: skip
     judged = judge(
-        evidence, nulls=profile.nulls(known.priors),
-        sources=serving.null_scores(product_id, profile),
+        evidence, nulls=nulls, sources=serving.null_scores(product_id),
         budget=request.budget, review=request.review, clock=clock,
     )  # fmt: skip
     facts = Facts(
@@ -155,6 +155,7 @@ def _against(
         compared=len(references),
         units=_units(evidence, judged, serving, clock),
         explained=judged.explained(evidence.comparison.product),
+        turning=profile.turns,
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
@@ -280,13 +281,14 @@ def _summary(evidence: Evidence, profile: Profile) -> AlignmentSummary:
     if best is None or best.registration.matrix is None or refuted:
         return AlignmentSummary("failed" if profile.reliable else "fallback")
     found = best.registration
+    matrix = to_picture(evidence.shown, best.registration.matrix)
     return AlignmentSummary(
         status="aligned" if evidence.comparison.placed else "fallback",
         reference_id=best.reference_id,
         inliers=found.inliers,
         residual_px=found.residual_px if found.inliers else None,
         overlap_fraction=found.overlap_fraction,
-        matrix=tuple(tuple(float(x) for x in row) for row in best.registration.matrix),
+        matrix=tuple(tuple(float(x) for x in row) for row in matrix),
     )
 
 

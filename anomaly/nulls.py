@@ -23,7 +23,7 @@ from embeddings.patches import Floats
 from gallery.reader import Gallery
 
 SHIPPED = "shipped_null.json"
-KINDS: tuple[EvidenceKind, ...] = ("placed", "anywhere")
+KINDS: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
 

@@ -58,10 +58,7 @@ def operating_points(serving: Serving, damaged: Sequence[Shown]) -> list[Operati
     """By rising rate: common ones, and those of the serving's calibration."""
     known = serving.calibration
     own = () if known is None else (known.budget, *([known.review] if known.review else []))
-    sources = {
-        name: serving.null_scores(name, serving.profile(name))
-        for name in {shown.product_id for shown in damaged}
-    }
+    sources = {name: serving.null_scores(name) for name in {shown.product_id for shown in damaged}}
     points = []
     for rate in sorted({*RATES, *own}):
         answers = [

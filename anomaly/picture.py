@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from anomaly.pipeline import Judgement
+from anomaly.pose import to_picture
 from anomaly.results import Evidence, Pairing, Picture, Units, View
 from anomaly.score import shared
 from anomaly.units import count_units
@@ -48,7 +49,8 @@ def units_left(evidence: Evidence, judged: Judgement, *, root: Path) -> Units | 
     except (DamagedGallery, EmbeddingsError):
         return None
     return count_units(
-        gone[0], reference=pixels, matrix=best.registration.matrix, view=evidence.view,
+        gone[0], reference=pixels, view=evidence.view,
+        matrix=to_picture(evidence.shown, best.registration.matrix),
         heat=judged.scored.heat,
     )  # fmt: skip
 
@@ -71,7 +73,8 @@ def _reference(image: Pixels, evidence: Evidence, root: Path) -> Pixels | None:
         return pixels
     height, width = image.shape[:2]
     return np.asarray(cv2.warpPerspective(
-        pixels, best.registration.matrix, (width, height), flags=cv2.INTER_LINEAR,
+        pixels, to_picture(evidence.shown, best.registration.matrix), (width, height),
+        flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT, borderValue=(_BESIDE,) * 3,
     ))  # fmt: skip
 

@@ -130,11 +130,13 @@ def examine(
     *,
     embedder: Embedder,
     placed: bool = True,
+    turning: bool = False,
     learned: Mapping[str, Maps] | None = None,
     clock: StageClock | None = None,
 ) -> Evidence:
     """Align, look, compare. `placed`: whether the product has a form that can be aligned.
-    `learned`: what is usual where, by reference ID (`Profile.learned`).
+    `turning`: whether it is a body that turns about its axis (`Profile.turns`). `learned`: what is
+    usual where, by reference ID (`Profile.learned`).
 
     `references` are at least one, best four at most: cost grows with each.
     """
@@ -156,7 +158,7 @@ def examine(
     with timed("compare"):
         comparison = compare(
             seen, references, pairings, foreground=query.foreground, metrics=embedder.metrics,
-            picture=query.pixels, form=placed,
+            picture=query.pixels, form=placed, turning=turning,
         )  # fmt: skip
         channels = eased(comparison.placed, comparison.places, learned or {})
         comparison = replace(comparison, placed=channels)

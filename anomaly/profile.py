@@ -1,6 +1,7 @@
 """What a product's references say about each other: learned at build, one record per product.
 
-Each reference is examined against its nearest siblings, itself left out. That tells whether the
+References are turned to lie alike (`pose`); then each is examined against its nearest siblings,
+itself left out. That tells whether the
 product has a form (its references register with each other) or none (cookies, loose bags), what
 each channel says of pristine pictures, where on the product it says it (`tolerance`), and how far
 apart their vectors lie.
@@ -13,19 +14,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
-import cv2
 import numpy as np
 
 from anomaly.pipeline import SCORING, Query, examine
-from anomaly.results import Channel, EvidenceKind, Null, Places
+from anomaly.pose import POSE_VERSION, full_size, pose, stored_poses, with_poses
+from anomaly.results import OF_PLACES, Channel, EvidenceKind, Null, Places
 from anomaly.score import Prior, combine, fit_null, studentised
 from anomaly.tolerance import Maps, Stored, eased, own_maps
 from embeddings.embedder import Embedder, Embedding
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
-from embeddings.foreground import Foreground
 from embeddings.images import Pixels, read_image
 from embeddings.patches import Floats
 from embeddings.threads import threads_here
@@ -33,8 +33,7 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-_T = TypeVar("_T")
-PROFILE_VERSION = 5
+PROFILE_VERSION = 6
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
@@ -61,7 +60,6 @@ _FORM = 0.25  # share of pairs that must register for a product of many faces to
 _LONERS = 0.1  # share of references, or one, that may register with none of their siblings then
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 _TURNS = 0.2  # share of pairs whose print went round the body, from which the product turns
-_OF_PLACES = frozenset({"product", "rim", "missing", "detail", "bend"})
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Profile:
-    """`left_out`: one entry per reference; empty for a product with a single one."""
+    """`left_out`: one entry per reference; empty for a product with a single one. `posed`: IDs of
+    references that were brought to where another lies (`pose`)."""
 
     left_out: tuple[LeftOut, ...]
+    posed: frozenset[str] = frozenset()
 
     @property
     def has_form(self) -> bool:
@@ -101,11 +101,7 @@ class Profile:
         Most pairs register, or nearly every reference has one that it registers with: faces. Of
         cookies a few of which were photographed twice, some have none.
         """
-        if _registers(self.left_out, _RELIABLE):
-            return True
-        loners = sum(entry.registered == 0 for entry in self.left_out)
-        few = loners <= max(1, _LONERS * len(self.left_out))
-        return few and _registers(self.left_out, _FORM)
+        return _has_form(self.left_out)
 
     @property
     def reliable(self) -> bool:
@@ -115,9 +111,8 @@ class Profile:
     @property
     def turns(self) -> bool:
         """Whether the product is a body that turns about its axis, as bottles and cans do: print
-        that goes round it has no place, and channels that ask for one say nothing."""
-        laid = sum(entry.laid for entry in self.left_out)
-        return laid > 0 and sum(entry.gliding for entry in self.left_out) >= _TURNS * laid
+        that goes round it has no place."""
+        return _turns([(entry.laid, entry.gliding) for entry in self.left_out])
 
     @property
     def learned(self) -> dict[str, Maps]:
@@ -127,11 +122,11 @@ class Profile:
     def raw(self, *, without: int | None = None) -> dict[str, list[float]]:
         """Raw scores by channel, leaving out one reference's."""
         rows = [entry for row, entry in enumerate(self.left_out) if row != without]
-        return self._told(_collected([{**entry.placed, **entry.anywhere} for entry in rows]))
+        return _collected([{**entry.placed, **entry.anywhere} for entry in rows])
 
     def bare(self) -> dict[str, list[float]]:
         """Raw scores by channel that a product without maps would have."""
-        bare = self._told(_collected([e.bare for e in self.left_out]))
+        bare = _collected([e.bare for e in self.left_out])
         return {f"{BARE}{name}": values for name, values in bare.items()}
 
     def nulls(
@@ -143,7 +138,7 @@ class Profile:
     ) -> dict[str, Null]:
         """What each channel, or each of `only`, says of pristine pictures: of new ones, or of the
         reference that is left out, which has one fewer to be compared with."""
-        raw, priors = self.raw(without=without), self._told(self._own(priors))
+        raw, priors = self.raw(without=without), self._own(priors)
         if without is None:
             raw = self._of_new_ones(raw)
         wanted = sorted({*raw, *priors} if only is None else only)
@@ -153,11 +148,6 @@ class Profile:
             for name, null in fitted.items()
             if null is not None
         }
-
-    def _told(self, by_channel: Mapping[str, _T]) -> dict[str, _T]:
-        """Of channels that say something of this product."""
-        silent = _OF_PLACES if self.turns else frozenset()
-        return {name: value for name, value in by_channel.items() if name not in silent}
 
     def _own(self, priors: Mapping[str, Prior]) -> dict[str, Prior]:
         """The priors of products that know what is usual at each place, or of those that don't."""
@@ -171,15 +161,36 @@ class Profile:
         fall = {name: ((count - 1) / count) ** power for name, power in _FALL.items() if count}
         return {name: [fall.get(name, 1.0) * v for v in values] for name, values in raw.items()}
 
+    def kind(self, *, placed: bool) -> EvidenceKind:
+        """Of the evidence that a picture of the product gives, by whether it was `placed`."""
+        if not placed:
+            return "anywhere"
+        return "turning" if self.turns else "placed"
+
     def null_scores(self, priors: Mapping[str, Prior], *, kind: EvidenceKind) -> Floats:
-        """The references' own scores, each under nulls that it had no part in."""
-        scores = []
+        """The references' own scores, each under nulls that it had no part in. What a product that
+        doesn't turn would score if it did is `turning`; one that does has none that are `placed`.
+        """
+        scores: list[float] = []
+        if kind == "placed" and self.turns:
+            return np.asarray(scores, np.float32)
         for row, entry in enumerate(self.left_out):
-            raw = entry.placed if kind == "placed" else entry.anywhere
+            raw = raw_of(entry, kind)
             nulls = self.nulls(priors, without=row, only=raw)
             if found := studentised(raw, nulls):
                 scores.append(combine(found, nulls))
         return np.asarray(scores, np.float32)
+
+
+def raw_of(entry: LeftOut, kind: EvidenceKind) -> dict[str, float]:
+    """A reference's raw scores that are such evidence, by channel."""
+    raw = entry.anywhere if kind == "anywhere" else entry.placed
+    return without_places(raw) if kind == "turning" else dict(raw)
+
+
+def without_places(raw: Mapping[str, float]) -> dict[str, float]:
+    """What a comparison by place would say if the product turned, by channel."""
+    return {name: value for name, value in raw.items() if name not in OF_PLACES}
 
 
 def _loose(name: str, null: Null) -> float:
@@ -192,7 +203,7 @@ def _loose(name: str, null: Null) -> float:
 
 def profile_fingerprint() -> str:
     """What decides which profile is learned from the same references."""
-    return digest_json([PROFILE_VERSION, MOST_COMPARED, SCORING.digest])
+    return digest_json([PROFILE_VERSION, POSE_VERSION, MOST_COMPARED, SCORING.digest])
 
 
 class ProfileStep:
@@ -207,34 +218,52 @@ class ProfileStep:
         self.fingerprint = profile_fingerprint()
 
     def __call__(self, references: Sequence[Reference]) -> Record:
-        rows = range(len(references)) if len(references) > 1 else range(0)
-        threads = threads_here(self._threads)
-        with self._embedder.repeatable(), ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(lambda row: self._looked(references, row), rows))
+        with self._embedder.repeatable(), ThreadPoolExecutor(threads_here(self._threads)) as pool:
+            poses, arrays = stored_poses(pose(references, self._picture, self._embedder, pool))
+            # From what was stored: readers will see the same.
+            posed = with_poses(references, Record(STEP, {"poses": poses}, arrays))
+            found = self._compared(references, posed, pool)
+            if poses and not _has_form(found):
+                poses, arrays, found = {}, {}, self._compared(references, references, pool)
         learned = _learned(found)
-        arrays = {
+        maps = {
             f"{one.reference_id}/{name}": stored.cells
             for one in found
             for name, stored in one.maps.items()
         }
-        return Record(STEP, {"left_out": [_entry(one, learned) for one in found]}, arrays)
+        meta = {"left_out": [_entry(one, learned) for one in found], "poses": poses}
+        return Record(STEP, meta, {**maps, **arrays})
 
-    def _looked(self, references: Sequence[Reference], row: int) -> _Looked:
-        one = references[row]
-        others = [r for i, r in enumerate(references) if i != row]
-        siblings = nearest(one.vector, others)
+    def _compared(
+        self, given: Sequence[Reference], posed: Sequence[Reference], pool: ThreadPoolExecutor
+    ) -> list[_Looked]:
+        """Each picture as given, as others will be, with its siblings as they are posed; twice
+        where the first look says that the product turns."""
+        rows = range(len(given)) if len(given) > 1 else range(0)
+        found = list(pool.map(lambda row: self._looked(given, posed, row), rows))
+        if not _turns([(len(one.places), one.gliding) for one in found]):
+            return found
+        again = pool.map(lambda row: self._looked(given, posed, row, turning=True), rows)
+        return [replace(a, gliding=o.gliding) for a, o in zip(again, found, strict=True)]
+
+    def _looked(
+        self, given: Sequence[Reference], posed: Sequence[Reference], row: int, *,
+        turning: bool = False,
+    ) -> _Looked:  # fmt: skip
+        one, others = given[row], [other for other in range(len(given)) if other != row]
+        siblings, as_given = (nearest(one.vector, [rs[i] for i in others]) for rs in (posed, given))
         query = as_query(one, self._picture)
-        placed = examine(query, siblings, embedder=self._embedder)
-        free = placed
-        if not np.array_equal(placed.view.matrix, np.eye(3)):  # else content says the same
-            free = examine(query, siblings, embedder=self._embedder, placed=False)
+        placed = examine(query, siblings, embedder=self._embedder, turning=turning)
+        turned = not np.array_equal(placed.view.matrix, np.eye(3))
+        same = not turned and all(sibling.frame is None for sibling in siblings)
+        free = placed if same else examine(query, as_given, embedder=self._embedder, placed=False)
         refuted = placed.comparison.refuted
         assert placed.alignment is not None
         return _Looked(
             reference_id=one.reference_id,
             channels=placed.comparison.placed,
             places=placed.comparison.places,
-            maps=own_maps(placed.comparison.placed, placed.view, one),
+            maps=own_maps(placed.comparison.placed, placed.view, posed[row]),
             anywhere=_scores(free.comparison.anywhere),
             registered=sum(
                 p.ok and p.reference_id not in refuted for p in placed.alignment.pairings
@@ -269,10 +298,24 @@ def _collected(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
     return found
 
 
+def _has_form(entries: Sequence[LeftOut | _Looked]) -> bool:
+    if _registers(entries, _RELIABLE):
+        return True
+    loners = sum(entry.registered == 0 for entry in entries)
+    few = loners <= max(1, _LONERS * len(entries))
+    return few and _registers(entries, _FORM)
+
+
 def _registers(entries: Sequence[LeftOut | _Looked], share: float) -> bool:
     """Whether `share` of the pairs do."""
     compared = sum(entry.compared for entry in entries)
     return sum(entry.registered for entry in entries) >= share * compared
+
+
+def _turns(counts: Sequence[tuple[int, int]]) -> bool:
+    """By siblings laid, and those of them that glide, of each reference."""
+    laid = sum(some for some, _ in counts)
+    return laid > 0 and sum(gliding for _, gliding in counts) >= _TURNS * laid
 
 
 def _learned(entries: Sequence[LeftOut | _Looked]) -> dict[str, Maps]:
@@ -300,8 +343,8 @@ def _entry(one: _Looked, learned: Mapping[str, Maps]) -> dict[str, object]:
 
 
 def as_query(reference: Reference, picture: Callable[[str], bytes]) -> Query:
-    """A reference to be examined as a query, from what is stored of it; `picture` is read only
-    where pixels are needed."""
+    """A reference as given, to be examined; `picture` is read only where pixels are needed."""
+    thumbnail = reference.thumbnail
 
     @cache
     def pixels() -> Pixels:
@@ -309,27 +352,12 @@ def as_query(reference: Reference, picture: Callable[[str], bytes]) -> Query:
 
     return Query(
         pixels,
-        _full_size(reference),
+        full_size(reference),
         lambda: reference.keypoints,
         Embedding(reference.vector, reference.patches),
         clipped=(lambda: clipped_pixels(pixels())) if reference.exposure.clipped else None,
-        small=_small(reference),
+        small=None if thumbnail is None else lambda: thumbnail,
     )
-
-
-def _small(reference: Reference) -> Callable[[], Pixels] | None:
-    thumbnail = reference.thumbnail
-    return None if thumbnail is None else lambda: thumbnail
-
-
-def _full_size(reference: Reference) -> Foreground:
-    """The foreground with its mask in the picture's own size."""
-    height, width = reference.patches.image_size
-    mask = cv2.resize(
-        reference.foreground.mask.astype(np.uint8), (width, height),
-        interpolation=cv2.INTER_NEAREST_EXACT,
-    )  # fmt: skip
-    return replace(reference.foreground, mask=mask > 0)
 
 
 def nearest(vector: Floats, references: Sequence[Reference]) -> list[Reference]:
@@ -347,7 +375,8 @@ def nearest_rows(vector: Floats, vectors: Floats) -> list[int]:
 def read_profile(record: Record) -> Profile:
     """The profile that a build stored. Raises `DamagedGallery` if it is none."""
     try:
-        return Profile(tuple(_read(entry, record) for entry in record.meta["left_out"]))
+        entries = tuple(_read(entry, record) for entry in record.meta["left_out"])
+        return Profile(entries, frozenset(record.meta.get("poses", ())))
     except (KeyError, TypeError) as error:
         raise DamagedGallery(f"a product's profile is not one ({error!r})") from error
 

@@ -23,7 +23,10 @@ from gallery.describe import Reference
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
-EvidenceKind = Literal["placed", "anywhere"]
+EvidenceKind = Literal["placed", "turning", "anywhere"]
+"""Compared place by place; in its place, but as a body that turns; wherever it lies."""
+OF_PLACES = frozenset({"product", "rim", "missing", "outline", "detail", "bend"})
+"""Channels that ask for places on the product. A body that turns has none."""
 Places = NDArray[np.float32]
 """(H, W, 2) x, y in cells of a reference where each cell of a view has its counterpart."""
 
@@ -264,6 +267,7 @@ class Comparison:
     places    by ID of the others that were aligned, see `Places`
     besides   gives what else counts of a picture that fits no reference, if its product has a form
     gliding   how many of `places` are of references whose print went round the product's body
+    turning   whether the product was taken for a body that turns: none of `places` was asked
     """
 
     placed: tuple[Channel, ...]
@@ -275,6 +279,7 @@ class Comparison:
     places: Mapping[str, Places] = field(default_factory=dict)
     besides: Callable[[], tuple[Channel, ...]] = tuple
     gliding: int = 0
+    turning: bool = False
 
     @cached_property
     def anywhere(self) -> tuple[Channel, ...]:
@@ -289,8 +294,10 @@ class Comparison:
 
     @property
     def kind(self) -> EvidenceKind:
-        """Which of the two it is: their scores have nulls of their own."""
-        return "placed" if self.placed else "anywhere"
+        """Which it is: their scores have nulls of their own."""
+        if not self.placed:
+            return "anywhere"
+        return "turning" if self.turning else "placed"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from anomaly.align import align
 from anomaly.nulls import Nulls
 from anomaly.picture import draw_picture
 from anomaly.pipeline import Judgement, Query, examine, judge
-from anomaly.profile import Profile, as_query, nearest_rows
+from anomaly.pose import ArraysOf, read_pose
+from anomaly.profile import STEP, Profile, as_query, nearest_rows
 from anomaly.results import Evidence, EvidenceKind, Picture
 from anomaly.suspects import Stored, clean_source
 from embeddings.embedder import Embedder
@@ -59,7 +60,7 @@ class SecondLook:
         self._gallery, self._embedder, self.nulls = gallery, embedder, nulls
         self._rarity = rarity
         self._picture = functools.partial(read_reference_picture, gallery.root)
-        self.reference = lru_cache(maxsize=_KEPT)(gallery.reference)
+        self.reference = lru_cache(maxsize=_KEPT)(self._reference)
 
     def look(self, stored: Stored, row: int, against: Sequence[int]) -> Looked:
         """Compare a reference with the nearest of the rows `against`, at least one."""
@@ -67,15 +68,16 @@ class SecondLook:
         vectors = self._gallery.vectors(stored.product_id)[list(against)]
         others = [self._of(stored, against[near]) for near in nearest_rows(one.vector, vectors)]
         theirs = Profile(tuple(stored.profile.left_out[other] for other in against))
-        placed = stored.profile.has_form
-        return self._looked(query, others, theirs, placed=placed)
+        return self._looked(query, others, theirs, whole=stored.profile)
 
     def _looked(
-        self, query: Query, siblings: Sequence[Reference], profile: Profile, *, placed: bool
+        self, query: Query, siblings: Sequence[Reference], profile: Profile, *, whole: Profile
     ) -> Looked:
+        """`profile`: what is usual; `whole`: of all references, what form the product has."""
         evidence = examine(
-            query, siblings, embedder=self._embedder, placed=placed, learned=profile.learned
-        )
+            query, siblings, embedder=self._embedder, placed=whole.has_form, turning=whole.turns,
+            learned=profile.learned,
+        )  # fmt: skip
         kind: EvidenceKind = evidence.comparison.kind
         source = clean_source(self.nulls, kind)
         judged = judge(
@@ -116,7 +118,7 @@ class SecondLook:
             if best is not None:
                 fits.append((best.registration.inliers, candidate.product_id, other))
         for _, product_id, other in sorted(fits, key=lambda fit: -fit[0]):
-            looked = self._looked(query, [other], Profile(()), placed=True)
+            looked = self._looked(query, [other], Profile(()), whole=Profile(()))
             if looked.registered:
                 return product_id, looked
         return None
@@ -136,8 +138,18 @@ class SecondLook:
         return Picture(image, read_image(self._picture(other.reference_id)), None)
 
     def _query(self, stored: Stored, row: int) -> tuple[Reference, Query]:
-        one = self._of(stored, row)
+        """A reference as it was given."""
+        name = stored.references[row].reference_id
+        one = self._gallery.reference(stored.product_id, name)
         return one, as_query(one, self._picture)
+
+    def _reference(self, product_id: str, reference_id: str) -> Reference:
+        """As it is posed."""
+        found = self._gallery.reference(product_id, reference_id)
+        names = ArraysOf(frozenset({reference_id}))
+        record = self._gallery.extra(product_id, STEP, only=names)
+        posed = None if record is None else read_pose(record, reference_id, found.vector)
+        return found if posed is None else posed
 
     def _of(self, stored: Stored, row: int) -> Reference:
         return self.reference(stored.product_id, stored.references[row].reference_id)

@@ -9,8 +9,9 @@ from collections import OrderedDict
 from anomaly.calibrate import NullScores
 from anomaly.calibration import SidelineCalibration, references_digest
 from anomaly.nulls import KINDS, Nulls, known_nulls
+from anomaly.pose import ArraysOf, read_pose
 from anomaly.profile import MOST_COMPARED, STEP, Profile, ProfileStep, nearest_rows, read_profile
-from anomaly.results import EvidenceKind
+from anomaly.results import EvidenceKind, Null
 from embeddings.embedder import Embedder
 from embeddings.fingerprint import EmbeddingFingerprint
 from embeddings.patches import Floats
@@ -19,8 +20,10 @@ from gallery.describe import Reference
 from gallery.identify import Identifier
 from gallery.originals import read_reference_picture
 from gallery.reader import Gallery
+from gallery.records import Record
 
 _KEPT = 4096  # profiles; a few hundred bytes each
+_KEPT_RECORDS = 64  # learned on demand, with poses: half a megabyte for each that was turned
 
 
 class Serving:
@@ -41,6 +44,12 @@ class Serving:
         self.identifier = Identifier(gallery)
         self._step = ProfileStep(embedder, functools.partial(read_reference_picture, gallery.root))
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
+        # Of sixteen references, fitting these anew took a twentieth of an inspection.
+        self.channel_nulls = functools.lru_cache(_KEPT)(self._channel_nulls)
+        self._learn = functools.lru_cache(_KEPT_RECORDS)(
+            lambda product_id: self._step(gallery.references(product_id))
+        )
+        self._own_scores = functools.lru_cache(_KEPT)(self._known_scores)
         self._nulls: Nulls | None = None
         self._lock = threading.RLock()
 
@@ -69,13 +78,18 @@ class Serving:
     def _scores(self) -> SidelineCalibration | None:
         return None if self.objection else self.calibration
 
-    def null_scores(
-        self, product_id: str, profile: Profile
-    ) -> dict[EvidenceKind, tuple[NullScores, ...]]:
+    def _channel_nulls(self, product_id: str) -> dict[str, Null]:
+        """What each channel says of a product's pristine pictures. Read-only."""
+        return self.profile(product_id).nulls(self.nulls.priors)
+
+    def _known_scores(self, product_id: str) -> dict[EvidenceKind, tuple[NullScores, ...]]:
+        return self.nulls.of(self.profile(product_id))
+
+    def null_scores(self, product_id: str) -> dict[EvidenceKind, tuple[NullScores, ...]]:
         """All null scores that hold for a product, the most specific first."""
-        known = self.nulls
         if self._scores is None:
-            return known.of(profile)
+            return self._own_scores(product_id)
+        known = self.nulls
         stored = self.gallery.stored(product_id).references
         digest = references_digest([reference.reference_id for reference in stored])
         found = {k: self._scores.sources(product_id, digest, kind=k) for k in KINDS}
@@ -97,30 +111,42 @@ class Serving:
             if product_id in self._profiles:
                 self._profiles.move_to_end(product_id)
                 return self._profiles[product_id]
-        record = None
-        if self.gallery.manifest.steps.get(STEP) == self._step.fingerprint:
-            record = self.gallery.extra(product_id, STEP)
-        if record is None:
-            record = self._step(self.gallery.references(product_id))
-        profile = read_profile(record)
+        profile = read_profile(self._learned(product_id, ArraysOf()))
         with self._lock:
             self._profiles[product_id] = profile
             while len(self._profiles) > _KEPT:
                 self._profiles.popitem(last=False)
         return profile
 
+    def _learned(self, product_id: str, names: ArraysOf) -> Record:
+        record = None
+        if self.gallery.manifest.steps.get(STEP) == self._step.fingerprint:
+            record = self.gallery.extra(product_id, STEP, only=names)
+        return self._learn(product_id) if record is None else record
+
     def wants_vector(self, product_id: str) -> bool:
         """Whether a query's vector is needed to choose among the product's references."""
         return len(self.gallery.stored(product_id).references) > MOST_COMPARED
 
     def references(self, product_id: str, vector: Floats | None) -> list[Reference]:
-        """The references that a query is compared with: all, or those nearest to its vector."""
+        """The references that a query is compared with, as they are posed: all, or those nearest to
+        its vector."""
+        posed = self.profile(product_id).posed
         stored = self.gallery.stored(product_id).references
         shard = self.gallery.shard_of(product_id)
         rows = list(range(len(stored)))
         if vector is not None and len(stored) > MOST_COMPARED:
             rows = nearest_rows(vector, self.gallery.vectors(product_id))
-        return each(lambda row: shard.reference(product_id, stored[row]), rows)
+        turned = posed & {stored[row].reference_id for row in rows}
+        record = self._learned(product_id, ArraysOf(turned)) if turned else None
+
+        def fetched(row: int) -> Reference:
+            one, found = stored[row], None
+            if record is not None:
+                found = read_pose(record, one.reference_id, shard.vector(one))
+            return shard.reference(product_id, one) if found is None else found
+
+        return each(fetched, rows)
 
     def close(self) -> None:
         self.gallery.close()

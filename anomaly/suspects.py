@@ -7,7 +7,7 @@ suspects, the second look (`audit`) explains or clears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from anomaly.calibrate import NullScores
 from anomaly.nulls import Nulls
 from anomaly.profile import STEP as PROFILE_STEP
-from anomaly.profile import Profile, read_profile
+from anomaly.profile import Profile, raw_of, read_profile
 from anomaly.results import EvidenceKind
 from anomaly.score import combine, studentised
 from anomaly.sharpness import STEP as SHARPNESS_STEP
@@ -162,10 +162,9 @@ class Rareness:
 def rareness(profile: Profile, row: int, nulls: Nulls) -> Rareness | None:
     """A reference's score against its siblings, under nulls that it had no part in."""
     entry = profile.left_out[row]
-    kind: EvidenceKind = "placed" if entry.placed else "anywhere"
+    kind = profile.kind(placed=bool(entry.placed))
     known = profile.nulls(nulls.priors, without=row)
-    raw: Mapping[str, float] = entry.placed if kind == "placed" else entry.anywhere
-    scaled = studentised(raw, known)
+    scaled = studentised(raw_of(entry, kind), known)
     source = clean_source(nulls, kind)
     if not scaled or source is None:
         return None

@@ -26,7 +26,7 @@ from anomaly.results import Channel, Places, View
 from anomaly.rim import placed_score, top_mean
 from embeddings.images import Mask
 from embeddings.patches import Floats
-from embeddings.registration import transform
+from embeddings.registration import inverse, transform
 from gallery.describe import Reference
 
 TOLERANCE_VERSION = 2
@@ -70,9 +70,10 @@ class Stored:
 
 
 def own_maps(channels: Sequence[Channel], view: View, reference: Reference) -> dict[str, Stored]:
-    """A reference's channels when it was the picture, on its own grid."""
+    """A reference's channels when it was the picture as given, on its own grid."""
     centres = reference.patches.centres_px().reshape(-1, 2)
-    places = view.patches.cells_of(transform(view.matrix, centres))
+    back = np.eye(3) if reference.frame is None else inverse(reference.frame)
+    places = view.patches.cells_of(transform(view.matrix @ back, centres))
     maps = {}
     for channel in channels:
         if channel.map is not None and _is_eased(channel.name):

@@ -88,20 +88,10 @@ def turned(
     foreground: Foreground,
 ) -> View:
     """Embed the picture brought to the frame of `reference`: turned, scaled, shifted."""
-    matrix = _to_frame(pairing)
-    height, width = reference.patches.image_size
-    # Edge pixels go on beyond the picture: a hard border would be a feature.
-    moved = cv2.warpAffine(
-        _smoothed(image, pairing.scale), matrix[:2], (width, height),
-        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
-    )  # fmt: skip
+    moved, ground, matrix = brought(image, pairing, reference, foreground=foreground)
     partial = out_of_picture(pairing, reference, image.shape[:2])
     if partial:
         moved = _continued(moved, image.shape[:2], pairing, reference)
-    mask = cv2.warpAffine(
-        foreground.mask.astype(np.uint8), matrix[:2], (width, height), flags=cv2.INTER_NEAREST
-    )
-    ground = Foreground(mask > 0, foreground.confidence if mask.any() else 0.0, foreground.source)
     (embedding,) = embedder.embed([moved], foregrounds=[ground])
     view = View(
         patches=embedding.patches,
@@ -115,6 +105,25 @@ def turned(
     )
     inside = _within(view.centres_in_picture(), image.shape[:2])
     return replace(view, measured=inside.reshape(embedding.patches.shape))
+
+
+def brought(
+    image: Pixels, pairing: Pairing, reference: Reference, *, foreground: Foreground
+) -> tuple[Pixels, Foreground, Matrix]:
+    """A picture and its foreground in the frame of `reference`, and the motion that brings them
+    there: of similarities the nearest to the registration."""
+    matrix = _to_frame(pairing)
+    height, width = reference.patches.image_size
+    # Edge pixels go on beyond the picture: a hard border would be a feature.
+    moved = cv2.warpAffine(
+        _smoothed(image, pairing.scale), matrix[:2], (width, height),
+        flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    mask = cv2.warpAffine(
+        foreground.mask.astype(np.uint8), matrix[:2], (width, height), flags=cv2.INTER_NEAREST
+    )
+    ground = Foreground(mask > 0, foreground.confidence if mask.any() else 0.0, foreground.source)
+    return moved, ground, matrix
 
 
 def _continued(

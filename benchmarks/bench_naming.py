@@ -115,7 +115,7 @@ def findings_of(
     profile = rendered.profile
     evidence = examine(
         as_query(photograph.image), rendered.references, embedder=embedder,
-        placed=profile.has_form, learned=profile.learned,
+        placed=profile.has_form, turning=profile.turns, learned=profile.learned,
     )  # fmt: skip
     nulls = profile.nulls(known.priors)
     return judge(evidence, nulls=nulls, sources=known.sources, budget=BUDGET).findings

@@ -212,7 +212,7 @@ def _looker(samples: Iterable[Sample], embedder: Embedder) -> Callable[[Sample],
             references = nearest(embedder.embed([image])[0].vector, references)
         found = examine(
             as_query(image), references, embedder=embedder, placed=profile.has_form,
-            learned=profile.learned,
+            turning=profile.turns, learned=profile.learned,
         )  # fmt: skip
         seen = found.comparison
         value = score(seen.channels, nulls).score

@@ -141,7 +141,7 @@ def _judged(
     references = nearest(embedder.embed([image])[0].vector, rendered.references)
     found = examine(
         as_query(image), references, embedder=embedder, placed=profile.has_form,
-        learned=profile.learned,
+        turning=profile.turns, learned=profile.learned,
     ).comparison  # fmt: skip
     value = score(found.channels, profile.nulls(priors)).score
     untrusted = profile.has_form and not found.placed

@@ -4,10 +4,11 @@
     python -m benchmarks.make_shipped_null --quick  # 1 minute; prints, writes nothing
 
 Renders pristine products with 1 to 6 references each, on trays and belts, and examines further
-pristine photographs of them. Every second product is turned freely; only the others tell what
-content without place says: printed products that turn are not what it is used for. Run it again
-whenever the scoring's fingerprint changes; the demo's
-and the tests' products have other seeds. No real photograph and no damage is involved.
+pristine photographs of them. None is a body that turns: what they would score if they did is kept
+as well (`turning`). Every second one is turned freely in the picture; only the others tell what
+content without place says: printed products that lie anyhow are not what it is used for. Run it
+again whenever the scoring's fingerprint changes; the demo's and the tests' products have other
+seeds. No real photograph and no damage is involved.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 import anomaly
-from anomaly.nulls import SHIPPED, comparable_fields, pooled_priors
+from anomaly.nulls import KINDS, SHIPPED, comparable_fields, pooled_priors
 from anomaly.pipeline import SCORING, examine
-from anomaly.profile import Profile, nearest
+from anomaly.profile import Profile, nearest, without_places
 from anomaly.results import EvidenceKind
 from anomaly.score import Prior, combine, studentised
 from anomaly.studio import Product, make_products
@@ -55,7 +56,7 @@ def main() -> None:
     upright = [profile for profile, _ in found[::2]]
     priors = pooled_priors([profile for profile, _ in found])
     priors |= {n: p for n, p in pooled_priors(upright).items() if n in CONTENT}
-    scores: dict[EvidenceKind, list[float]] = {"placed": [], "anywhere": []}
+    scores: dict[EvidenceKind, list[float]] = {kind: [] for kind in KINDS}
     for number, (profile, queries) in enumerate(found):
         for raw in queries:
             for kind, channels in raw.items():
@@ -94,6 +95,8 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
                 learned=rendered.profile.learned,
             ).comparison  # fmt: skip
             raw[comparison.kind] = {c.name: c.score for c in comparison.channels}
+        if "placed" in raw:
+            raw["turning"] = without_places(raw["placed"])
         queries.append(raw)
     return rendered.profile, queries
 

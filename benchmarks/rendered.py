@@ -11,6 +11,7 @@ from PIL import Image
 
 from anomaly.align import features
 from anomaly.pipeline import Query
+from anomaly.pose import with_poses
 from anomaly.profile import Profile, ProfileStep, read_profile
 from anomaly.studio import Photograph, Product, draw_shot, render
 from embeddings import Embedder, Pixels, estimate_foreground
@@ -45,7 +46,8 @@ def as_references(
 ) -> Rendered:
     references, pictures = stored(product_id, photographs, embedder=embedder)
     step = ProfileStep(embedder, pictures.__getitem__)
-    return Rendered(references, read_profile(step(references)))
+    record = step(references)
+    return Rendered(with_poses(references, record), read_profile(record))
 
 
 def stored(

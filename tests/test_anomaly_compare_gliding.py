@@ -64,3 +64,39 @@ def test_a_reference_that_fits_keeps_its_bounds_beside_one_that_glides() -> None
     assert found.refuted == ()
     assert found.gliding == 1
     np.testing.assert_array_equal(found.product, ON | np.roll(ON, 2, axis=0))
+
+
+@pytest.mark.parametrize(("columns", "gliding"), [(1, 0), (2, 0), (4, 1)])
+def test_pristine_bounds_that_reach_far_beyond_the_others_on_one_side_glide_as_well(
+    columns: int, gliding: int
+) -> None:
+    image = picture()
+    wide = mask_at() | mask_at(TOP, LEFT + 8 * columns)
+    for theirs, ours in ((mask_at(), wide), (wide, mask_at())):
+        references = [reference_of(image, mask=theirs)]
+        found = compared(image, references, IDENTITY, foreground=given_foreground(ours))
+        # Beyond a cell, of 12 columns; of a picture that may be damaged the bounds still hold.
+        assert found.gliding == gliding
+        assert math.isfinite(scores_of(found)["missing"])
+
+
+def test_a_body_that_turns_lies_where_it_is_seen_and_says_nothing_of_places() -> None:
+    image, own = picture(), mask_at() | mask_at(TOP, LEFT + 32)
+    references = [reference_of(image)]
+    found = compared(image, references, IDENTITY, foreground=given_foreground(own), turning=True)
+    flat = compared(image, references, IDENTITY, foreground=given_foreground(own))
+    assert (found.kind, flat.kind) == ("turning", "placed")
+    assert [channel.name for channel in found.placed] == ["novel", "surroundings"]
+    np.testing.assert_array_equal(found.product, ON | np.roll(ON, 4, axis=1))
+    np.testing.assert_array_equal(flat.product, ON)
+    assert not np.isfinite(maps_of(found)["surroundings"])[found.product].any()
+    lost = compared(image, references, None, foreground=given_foreground(own), turning=True)
+    assert lost.kind == "anywhere"
+
+
+def test_a_body_that_turns_without_bounds_of_its_own_has_those_of_the_references() -> None:
+    image = picture()
+    found = compared(image, [reference_of(image)], IDENTITY, turning=True)
+    assert found.kind == "turning"
+    assert [channel.name for channel in found.placed] == ["novel", "surroundings"]
+    np.testing.assert_array_equal(found.product, ON)

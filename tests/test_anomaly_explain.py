@@ -65,8 +65,10 @@ def test_the_clearest_are_described_and_all_are_counted() -> None:
 
 
 def test_how_it_was_compared() -> None:
-    assert compared_with(ALIGNED) == "place by place against reference 0123456789ab"
-    assert compared_with(AlignmentSummary("fallback")) == "compared wherever it lies"
+    assert compared_with(ALIGNED, turning=False) == "place by place against reference 0123456789ab"
+    assert compared_with(ALIGNED, turning=True).startswith("compared wherever its print lies")
+    free = AlignmentSummary("fallback")
+    assert compared_with(free, turning=False) == "compared wherever it lies"
 
 
 @pytest.mark.parametrize("kind", ["tear", "hole", "spill"])

@@ -124,7 +124,8 @@ def test_a_body_that_turned_about_its_axis_says_nothing_of_places() -> None:
     assert profile.turns
     assert {entry.laid for entry in profile.left_out} <= {1, 2}
     assert sum(entry.gliding for entry in profile.left_out) >= 2
-    assert set(profile.raw()) == {"novel", "surroundings", "outline", *ANYWHERE, "around"}
+    assert set(profile.raw()) == {"novel", "surroundings", *ANYWHERE, "around"}
+    assert set(profile.bare()) == {"bare novel", "bare surroundings"}
     flat = read_profile(flat_record())
     assert not flat.turns
     assert [(entry.laid > 0, entry.gliding) for entry in flat.left_out] == [(True, 0)] * 4
@@ -166,9 +167,15 @@ def test_what_registers_counts_only_where_the_patches_bear_it_out() -> None:
     plain = reference_of(np.full((*SIZE, 3), 210, np.uint8), "plain")
     other = replace(one, reference_id="b", patches=plain.patches)
     assert register(one.keypoints, other.keypoints).ok
-    original = cv2.imencode(".png", posed(*POSES[0])[:, :, ::-1])[1].tobytes()
-    step = ProfileStep(EMBEDDER, lambda name: original)
-    for pair, wanted in (([one, other], 0), ([one, replace(one, reference_id="b")], 1)):
+    original, empty = (
+        cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
+        for image in (posed(*POSES[0]), np.full((*SIZE, 3), 210, np.uint8))
+    )
+    for pair, picture, wanted in (
+        ([one, other], {"a": original, "b": empty}, 0),
+        ([one, replace(one, reference_id="b")], {"a": original, "b": original}, 1),
+    ):
+        step = ProfileStep(EMBEDDER, picture.__getitem__)
         blank = read_profile(step(pair)).left_out[1]  # held against the printed one
         assert (blank.registered, blank.compared) == (wanted, 1)
         assert set(blank.placed) == (PLACED if wanted else set())
@@ -254,22 +261,26 @@ def test_raw_scores_are_collected_by_channel_and_one_can_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(("gliding", "turns"), [(0, False), (1, False), (2, True), (9, True)])
-def test_a_product_that_turns_has_no_nulls_of_places(gliding: int, turns: bool) -> None:
-    counted = [(10, gliding), (0, 0)]  # two in ten
+def test_a_product_turns_if_print_went_round_it_between_two_in_ten(
+    gliding: int, turns: bool
+) -> None:
+    scores = {"product": (2.0, 3.0), "novel": (1.0, 4.0), "detail": (3.0, 3.5)}
+    counted = [(10, gliding), (0, 0)]
     entries = [
-        replace(entry(1, 1, product=2.0, novel=1.0, detail=3.0, anywhere=1.0), laid=laid, gliding=n)
-        for laid, n in counted
-    ]
-    profile = Profile(tuple(replace(e, bare=e.placed) for e in entries))
-    prior = Prior(1.0, 0.6, 0.8)
-    nulls = profile.nulls({"product": prior, "bend": prior, "novel": prior})
-    free = {"novel", "anywhere"}
+        replace(entry(1, 1, anywhere=1.0, **{k: v[n] for k, v in scores.items()}), laid=laid,
+                gliding=glides)
+        for n, (laid, glides) in enumerate(counted)
+    ]  # fmt: skip
+    profile = Profile(tuple(entries))
     assert profile.turns is turns
-    assert set(nulls) == (free if turns else free | {"product", "detail", "bend"})
-    assert set(profile.raw()) == (free if turns else free | {"product", "detail"})
-    assert set(profile.bare()) == {
-        f"bare {name}" for name in ({"novel"} if turns else {"product", "novel", "detail"})
-    }
+    assert profile.kind(placed=True) == ("turning" if turns else "placed")
+    assert profile.kind(placed=False) == "anywhere"
+    # What it says if it turns is what is left without places, by one reference's five per cent.
+    turning = profile.null_scores({}, kind="turning")
+    np.testing.assert_allclose(turning, [(1 - 4) / (4 * 0.05 * 1.2), (4 - 1) / (0.05 * 1.2)])
+    placed = profile.null_scores({}, kind="placed")
+    assert len(placed) == (0 if turns else 2)
+    assert turns or placed[1] > turning[1]
 
 
 def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:

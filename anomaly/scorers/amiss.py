@@ -20,6 +20,7 @@ from PIL import Image
 from anomaly.inspection import Request, _look
 from anomaly.nulls import Nulls, read_shipped
 from anomaly.pipeline import Judgement, Query, StageClock, _embed, examine, judge
+from anomaly.pose import with_poses
 from anomaly.profile import MOST_COMPARED, Profile, ProfileStep, nearest, read_profile
 from anomaly.results import Evidence
 from anomaly.score import shared
@@ -58,7 +59,8 @@ class Amiss:
             )
             originals = {r.reference_id: p for r, p in zip(found, pictures, strict=True)}
             step = ProfileStep(self.embedder, lambda name: _png(originals[name]))
-            profile = read_profile(step(found))
+            record = step(found)
+            profile, found = read_profile(record), tuple(with_poses(found, record))
         shipped = read_shipped(self.embedder.fingerprint(codec=RECORD_CODEC))
         return AmissModel(self.embedder, found, profile, shipped or Nulls({}, {}), self.budget)
 
@@ -107,8 +109,8 @@ class AmissModel:
             chosen = nearest(embedding.vector, self.references)
         placed = self.profile.has_form
         return examine(
-            query, chosen, embedder=self.embedder, placed=placed, learned=self.profile.learned,
-            clock=clock,
+            query, chosen, embedder=self.embedder, placed=placed, turning=self.profile.turns,
+            learned=self.profile.learned, clock=clock,
         )  # fmt: skip
 
 
