@@ -335,7 +335,7 @@ class _Auditor:
 
     def _reference(self, row: int) -> Reference:
         name = self.stored.references[row].reference_id
-        return self.look.reference(self.stored.product_id, name)
+        return self.look.as_given(self.stored.product_id, name)
 
     def _pixels(self, row: int) -> Pixels:
         name = self.stored.references[row].reference_id

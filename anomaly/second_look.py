@@ -60,7 +60,8 @@ class SecondLook:
         self._gallery, self._embedder, self.nulls = gallery, embedder, nulls
         self._rarity = rarity
         self._picture = functools.partial(read_reference_picture, gallery.root)
-        self.reference = lru_cache(maxsize=_KEPT)(self._reference)
+        self.reference = lru_cache(maxsize=_KEPT)(self._posed)
+        self.as_given = lru_cache(maxsize=_KEPT)(gallery.reference)
 
     def look(self, stored: Stored, row: int, against: Sequence[int]) -> Looked:
         """Compare a reference with the nearest of the rows `against`, at least one."""
@@ -138,14 +139,11 @@ class SecondLook:
         return Picture(image, read_image(self._picture(other.reference_id)), None)
 
     def _query(self, stored: Stored, row: int) -> tuple[Reference, Query]:
-        """A reference as it was given."""
-        name = stored.references[row].reference_id
-        one = self._gallery.reference(stored.product_id, name)
+        one = self.as_given(stored.product_id, stored.references[row].reference_id)
         return one, as_query(one, self._picture)
 
-    def _reference(self, product_id: str, reference_id: str) -> Reference:
-        """As it is posed."""
-        found = self._gallery.reference(product_id, reference_id)
+    def _posed(self, product_id: str, reference_id: str) -> Reference:
+        found = self.as_given(product_id, reference_id)
         names = ArraysOf(frozenset({reference_id}))
         record = self._gallery.extra(product_id, STEP, only=names)
         posed = None if record is None else read_pose(record, reference_id, found.vector)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from anomaly import Inspector, build_gallery
+from anomaly.audit import audit_gallery
 from anomaly.profile import STEP
 from anomaly.studio import draw_shot, make_products, render
 from embeddings import read_image
@@ -104,3 +105,14 @@ def test_vectors_and_references_of_the_gallery_stay_those_of_pictures_as_given(
     with Inspector.open(gallery) as inspector:
         found = inspector.identify(photograph(ANGLES[1], 1).image)
     assert found.candidates[0].product_id == NAME
+
+
+def test_a_cut_copy_of_a_reference_that_is_posed_is_still_one(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number, angle in enumerate((0.0, 4.0, -4.0, 70.0)):
+        image = photograph(angle, number).image
+        Image.fromarray(image).save(tmp_path / f"pictures/{number}.png")
+    Image.fromarray(image[8:-2, 4:-12]).save(tmp_path / "pictures/copy.png")
+    build_gallery(tmp_path / "pictures", tmp_path / "gallery", product_id=NAME)
+    audit = audit_gallery(tmp_path / "gallery")
+    assert [(f.name, f.kind) for f in audit.findings] == [("copy.png", "duplicate")]
