@@ -120,6 +120,7 @@ PARTS: Mapping[str, Callable[[], Any]] = {
     "rims like the rest": _off(compare, "within", lambda product: product),
     "top 1 %": _off(rim, "_SHARE", 0.01),
     "no outline": _off(compare, "compare_outlines", lambda *_, **__: None),
+    "no poses": _off(profile, "pose", lambda references, *_: list(references)),
     "no turned view": _off(pipeline, "wants_turning", lambda pairing: False),
     "no alignment": _off(pipeline, "usable", lambda alignment, view: {}),
     "window of 2 cells": _off(placed, "RADIUS", 2),

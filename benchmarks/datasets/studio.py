@@ -108,11 +108,15 @@ def _references(item: Item, place: int, seed: int, variants: Sequence[int]) -> I
     """Upright and well lit, from a stream of their own; print versions in turn."""
     rng = np.random.default_rng([item.seed, place, 1, seed])
     for number, variant in zip(count(), cycle(variants)):
-        shot = LEVELS["easy"].draw(rng, background=_background(place))
+        shot = draw_reference(rng, place)
         scene = Scene(
             item, shot, seed=int(rng.integers(2**31)), nuisances=_coded(place), variant=variant
         )
         yield sample_of(scene, sample_id=f"{item.product_id}/reference-{seed}-{number:03d}")
+
+
+def draw_reference(rng: np.random.Generator, place: int) -> Shot:
+    return LEVELS["easy"].draw(rng, background=_background(place))
 
 
 def _scene(item: Item, place: int, number: int, query: Query) -> Scene:
