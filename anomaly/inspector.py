@@ -54,6 +54,7 @@ class Inspector:
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._held: _Held | None = None
+        self._holds_blas = False
 
     @classmethod
     def open(
@@ -81,6 +82,9 @@ class Inspector:
         with inspector._lock:
             serving = inspector._follow().serving
         check_rates(rates_of(config, serving.calibration).budget, config.review)
+        # OpenBLAS takes no such wish from threads that were started later.
+        one_blas_thread.__enter__()
+        inspector._holds_blas = True
         return inspector
 
     def inspect(
@@ -219,6 +223,9 @@ class Inspector:
         with self._lock:
             self._retire()
             self._seen = None
+            if self._holds_blas:
+                one_blas_thread.__exit__()
+                self._holds_blas = False
 
     def __enter__(self) -> Inspector:
         return self
