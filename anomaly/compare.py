@@ -243,7 +243,8 @@ def _beyond(placed: Placed, own: Mask) -> tuple[float, float]:
     """How much of the own product lies more than a cell beyond the reference's, and the reverse,
     as shares of the own."""
     left_out, reached = own & ~grown(placed.lies), placed.lies & ~grown(own)
-    return float(left_out.sum() / own.sum()), float(reached.sum() / own.sum())
+    whole = max(1, int(own.sum()))  # a view may show no cell of it
+    return int(left_out.sum()) / whole, int(reached.sum()) / whole
 
 
 def _product_channels(

@@ -71,7 +71,8 @@ class Inspector:
         `threads` sets torch's and OpenCV's threads for the whole process (default: as they are);
         `budget` is the share of pristine pictures that may be called damaged, `review` the wider
         one that may be damaged or for a person to look at; by default those of the calibration
-        that CURRENT names, else 0.01 and no review band. Raises `NotAGallery`, `DamagedGallery`,
+        that CURRENT names, else 0.01 and no review band. Until `close`, numpy's BLAS has one thread
+        in the whole process (if opened by its main thread). Raises `NotAGallery`, `DamagedGallery`,
         `FingerprintMismatch`, `ConfigError`.
         """
         given = {"device": device, "threads": threads, "budget": budget, "review": review}

@@ -37,7 +37,7 @@ from gallery.describe import Description, Reference, from_record, to_record
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-POSE_VERSION = 1
+POSE_VERSION = 1  # nulls and calibrations hang on it as well: raise one of `SCORING` with it
 _ANCHORS = 4  # references that are tried for the one that others are turned to
 _BEGIN = "pose/"
 

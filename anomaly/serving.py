@@ -23,7 +23,7 @@ from gallery.reader import Gallery
 from gallery.records import Record
 
 _KEPT = 4096  # profiles; a few hundred bytes each
-_KEPT_RECORDS = 64  # learned on demand, with poses: half a megabyte for each that was turned
+_KEPT_RECORDS = 64  # learned on demand, with the grids and pictures of poses
 
 
 class Serving:
@@ -44,7 +44,7 @@ class Serving:
         self.identifier = Identifier(gallery)
         self._step = ProfileStep(embedder, functools.partial(read_reference_picture, gallery.root))
         self._profiles: OrderedDict[str, Profile] = OrderedDict()
-        # Of sixteen references, fitting these anew took a twentieth of an inspection.
+        # Fitting these anew for each picture takes the longer the more references there are.
         self.channel_nulls = functools.lru_cache(_KEPT)(self._channel_nulls)
         self._learn = functools.lru_cache(_KEPT_RECORDS)(
             lambda product_id: self._step(gallery.references(product_id))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from printed_texture import texture
 
 from anomaly.align import align
 from anomaly.results import Alignment, Pairing
@@ -20,16 +21,6 @@ from gallery.describe import describe, from_record, to_record
 GROUND = 200
 SIZE = (240, 320)
 BOX = (70, 90, 100, 140)  # top, left, height, width of the product
-
-
-def texture(seed: int, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) uint8 of blurred noise at two scales: SIFT finds a lot in it."""
-    rng = np.random.default_rng(seed)
-    total = np.zeros((height, width, 3), np.float32)
-    for cell in (5, 11):
-        noise = rng.normal(size=(height // cell + 2, width // cell + 2, 3)).astype(np.float32)
-        total += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(128 + 55 * total, 0, 255).astype(np.uint8)
 
 
 def scene(seed: int = 1, *, ground: np.ndarray | None = None, at: tuple[int, int] = BOX[:2]):

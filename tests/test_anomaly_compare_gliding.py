@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from compared_product import (
     reference_of,
     scores_of,
     shift,
+    view_of,
 )
 
 from embeddings import given_foreground
@@ -100,3 +102,11 @@ def test_a_body_that_turns_without_bounds_of_its_own_has_those_of_the_references
     assert found.kind == "turning"
     assert [channel.name for channel in found.placed] == ["novel", "surroundings"]
     np.testing.assert_array_equal(found.product, ON)
+
+
+def test_references_keep_their_bounds_where_the_view_shows_nothing_of_the_own_product() -> None:
+    image, ground = picture(), given_foreground(mask_at())
+    beside = replace(view_of(image), matrix=shift(4000, 0))  # its foreground lies out of it
+    found = compared(beside, [reference_of(image)], shift(-4000, 0), foreground=ground)
+    np.testing.assert_array_equal(found.product, ON)
+    assert math.isfinite(scores_of(found)["missing"])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from printed_texture import texture
 
 from anomaly.align import align
 from anomaly.placed import product_cells
@@ -36,15 +37,6 @@ EMBEDDER = fake_embedder(size_px=192)
 SIZE = (240, 320)
 CENTRE = (159.5, 119.5)
 CORNERS = np.array([[90.0, 75], [229, 75], [229, 164], [90, 164]])  # of a product of usual width
-
-
-def texture(seed: int, height: int, width: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    total = np.zeros((height, width, 3), np.float32)
-    for cell in (5, 11):
-        noise = rng.normal(size=(height // cell + 2, width // cell + 2, 3)).astype(np.float32)
-        total += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(128 + 55 * total, 0, 255).astype(np.uint8)
 
 
 def motion(turn: float, x: float = 0, y: float = 0) -> np.ndarray:

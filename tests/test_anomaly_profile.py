@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from printed_texture import texture
 
 from anomaly.profile import (
     MOST_COMPARED,
@@ -34,15 +35,6 @@ SIZE = (180, 240)
 POSES = ((0, 1.0, 0, 0), (8, 1.0, 12, -8), (-35, 0.95, -10, 6), (100, 1.05, 0, 5))
 PLACED = {"product", "novel", "rim", "surroundings", "missing", "outline", "detail", "bend"}
 ANYWHERE = {"anywhere", "absent"}
-
-
-def texture(seed: int, height: int, width: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    total = np.zeros((height, width, 3), np.float32)
-    for cell in (5, 11):
-        noise = rng.normal(size=(height // cell + 2, width // cell + 2, 3)).astype(np.float32)
-        total += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(128 + 55 * total, 0, 255).astype(np.uint8)
 
 
 def posed(turn: float, scale: float, x: float, y: float, *, seed: int = 1) -> np.ndarray:
