@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 
 import numpy as np
@@ -24,26 +24,45 @@ from gallery.reader import Gallery
 
 SHIPPED = "shipped_null.json"
 KINDS: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
+COUNTS = (
+    1,
+    2,
+    3,
+)  # references from which shipped scores are others: what few don't show, queries do
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
 
 
 @dataclass(frozen=True)
 class Nulls:
-    """`priors` by channel; `sources`: pooled and shipped null scores by kind of evidence."""
+    """`priors` by channel; null scores by kind of evidence: `pooled` over a gallery, and `shipped`,
+    by the least number of a product's references that they hold for (`COUNTS`)."""
 
     priors: Mapping[str, Prior]
-    sources: Mapping[EvidenceKind, tuple[NullScores, ...]]
+    pooled: Mapping[EvidenceKind, NullScores] = field(default_factory=dict)
+    shipped: Mapping[EvidenceKind, Mapping[int, NullScores]] = field(default_factory=dict)
+
+    def beyond(self, profile: Profile) -> dict[EvidenceKind, tuple[NullScores, ...]]:
+        """Those that hold for a product and are not its own, the most specific first."""
+        return {
+            kind: (
+                *((self.pooled[kind],) if kind in self.pooled else ()),
+                *((self.shipped[kind][counted(profile)],) if kind in self.shipped else ()),
+            )
+            for kind in KINDS
+        }
 
     def of(self, profile: Profile) -> dict[EvidenceKind, tuple[NullScores, ...]]:
         """All null scores that hold for a product, its own first."""
         return {
-            kind: (
-                NullScores("product", profile.null_scores(self.priors, kind=kind)),
-                *self.sources.get(kind, ()),
-            )
-            for kind in KINDS
+            kind: (NullScores("product", profile.null_scores(self.priors, kind=kind)), *others)
+            for kind, others in self.beyond(profile).items()
         }
+
+
+def counted(profile: Profile) -> int:
+    """Which of `COUNTS` a product's references are; a single one was left out of nothing."""
+    return max(count for count in COUNTS if count <= max(1, len(profile.left_out)))
 
 
 def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
@@ -51,13 +70,12 @@ def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
     profiles = _sampled(gallery) if gallery.manifest.steps.get(STEP) == step else []
     shipped = read_shipped(gallery.fingerprint)
     priors = shipped.priors if shipped else pooled_priors(profiles)
-    sources: dict[EvidenceKind, tuple[NullScores, ...]] = {}
+    pooled = {}
     for kind in KINDS:
         found = [profile.null_scores(priors, kind=kind) for profile in profiles]
-        pooled = np.concatenate([np.zeros(0, np.float32), *found])
-        own = (NullScores("pooled", pooled),) if len(pooled) else ()
-        sources[kind] = (*own, *(shipped.sources[kind] if shipped else ()))
-    return Nulls(priors, sources)
+        if len(scores := np.concatenate([np.zeros(0, np.float32), *found])):
+            pooled[kind] = NullScores("pooled", scores)
+    return Nulls(priors, pooled, shipped.shipped if shipped else {})
 
 
 def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:
@@ -69,11 +87,14 @@ def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:
     if value["scoring"] != SCORING.digest or value["embedding"] != comparable_fields(fingerprint):
         return None
     priors = {name: Prior(**prior) for name, prior in value["priors"].items()}
-    sources: dict[EvidenceKind, tuple[NullScores, ...]] = {
-        kind: (NullScores("shipped", np.asarray(value["scores"][kind], np.float32)),)
+    scores = {
+        kind: {
+            count: NullScores("shipped", np.asarray(value["scores"][kind][str(count)], np.float32))
+            for count in COUNTS
+        }
         for kind in KINDS
     }
-    return Nulls(priors, sources)
+    return Nulls(priors, shipped=scores)
 
 
 def comparable_fields(fingerprint: EmbeddingFingerprint) -> dict[str, str | int]:
