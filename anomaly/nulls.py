@@ -24,33 +24,26 @@ from gallery.reader import Gallery
 
 SHIPPED = "shipped_null.json"
 KINDS: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
-COUNTS = (
-    1,
-    2,
-    3,
-)  # references from which shipped scores are others: what few don't show, queries do
+# References, or more, by which null scores are kept: what few don't show makes pristine pictures
+# score high in place. Of the others, scores hang on nothing of the kind.
+COUNTS: Mapping[EvidenceKind, tuple[int, ...]] = {
+    "placed": (1, 2, 3), "turning": (1,), "anywhere": (1,),
+}  # fmt: skip
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
 
 
+ByCount = Mapping[EvidenceKind, Mapping[int, NullScores]]
+
+
 @dataclass(frozen=True)
 class Nulls:
-    """`priors` by channel; null scores by kind of evidence: `pooled` over a gallery, and `shipped`,
-    by the least number of a product's references that they hold for (`COUNTS`)."""
+    """`priors` by channel; null scores `pooled` over a gallery, and those that are `shipped`, by
+    kind of evidence and by how many references the pictures were held against (`COUNTS`)."""
 
     priors: Mapping[str, Prior]
-    pooled: Mapping[EvidenceKind, NullScores] = field(default_factory=dict)
-    shipped: Mapping[EvidenceKind, Mapping[int, NullScores]] = field(default_factory=dict)
-
-    def beyond(self, profile: Profile) -> dict[EvidenceKind, tuple[NullScores, ...]]:
-        """Those that hold for a product and are not its own, the most specific first."""
-        return {
-            kind: (
-                *((self.pooled[kind],) if kind in self.pooled else ()),
-                *((self.shipped[kind][counted(profile)],) if kind in self.shipped else ()),
-            )
-            for kind in KINDS
-        }
+    pooled: ByCount = field(default_factory=dict)
+    shipped: ByCount = field(default_factory=dict)
 
     def of(self, profile: Profile) -> dict[EvidenceKind, tuple[NullScores, ...]]:
         """All null scores that hold for a product, its own first."""
@@ -59,10 +52,32 @@ class Nulls:
             for kind, others in self.beyond(profile).items()
         }
 
+    def beyond(self, profile: Profile) -> dict[EvidenceKind, tuple[NullScores, ...]]:
+        """Those that hold for a product and are not its own, the most specific first."""
+        references = len(profile.left_out)  # of a single one nothing was left out
+        return {kind: self._beyond(kind, references) for kind in KINDS}
 
-def counted(profile: Profile) -> int:
-    """Which of `COUNTS` a product's references are; a single one was left out of nothing."""
-    return max(count for count in COUNTS if count <= max(1, len(profile.left_out)))
+    def clean(self, kind: EvidenceKind, references: int) -> NullScores | None:
+        """Scores that no reference of this gallery had a part in, else the pooled ones; for a
+        picture against so many references."""
+        found = [source for source in self._beyond(kind, references) if len(source.scores)]
+        return found[-1] if found else None
+
+    def _beyond(self, kind: EvidenceKind, references: int) -> tuple[NullScores, ...]:
+        """Of as many references or, where the gallery has none such, of the nearest fewer, which
+        promise no less; of more only where nothing ships."""
+        pooled, shipped = self.pooled.get(kind, {}), self.shipped.get(kind, {})
+        found = [
+            by_count[max(fewer)]
+            for by_count in (pooled, shipped)
+            if (fewer := [count for count in by_count if count <= counted(kind, references)])
+        ]
+        return tuple(found) if found or not pooled else (pooled[min(pooled)],)
+
+
+def counted(kind: EvidenceKind, references: int) -> int:
+    """Which of the kind's `COUNTS` so many references are."""
+    return max(count for count in COUNTS[kind] if count <= max(1, references))
 
 
 def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
@@ -70,12 +85,20 @@ def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
     profiles = _sampled(gallery) if gallery.manifest.steps.get(STEP) == step else []
     shipped = read_shipped(gallery.fingerprint)
     priors = shipped.priors if shipped else pooled_priors(profiles)
-    pooled = {}
-    for kind in KINDS:
-        found = [profile.null_scores(priors, kind=kind) for profile in profiles]
-        if len(scores := np.concatenate([np.zeros(0, np.float32), *found])):
-            pooled[kind] = NullScores("pooled", scores)
+    pooled = {kind: _pooled(profiles, priors, kind) for kind in KINDS}
     return Nulls(priors, pooled, shipped.shipped if shipped else {})
+
+
+def _pooled(
+    profiles: Sequence[Profile], priors: Mapping[str, Prior], kind: EvidenceKind
+) -> dict[int, NullScores]:
+    """References' scores, each of which was held against one fewer than its product has."""
+    found: dict[int, list[Floats]] = {}
+    for profile in profiles:
+        scores = profile.null_scores(priors, kind=kind)
+        if len(scores):
+            found.setdefault(counted(kind, len(profile.left_out) - 1), []).append(scores)
+    return {count: NullScores("pooled", np.concatenate(some)) for count, some in found.items()}
 
 
 def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:
@@ -90,7 +113,7 @@ def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:
     scores = {
         kind: {
             count: NullScores("shipped", np.asarray(value["scores"][kind][str(count)], np.float32))
-            for count in COUNTS
+            for count in COUNTS[kind]
         }
         for kind in KINDS
     }

@@ -19,7 +19,7 @@ from anomaly.pipeline import Judgement, Query, examine, judge
 from anomaly.pose import ArraysOf, read_pose
 from anomaly.profile import STEP, Profile, as_query, nearest_rows
 from anomaly.results import Evidence, EvidenceKind, Picture
-from anomaly.suspects import Stored, clean_source
+from anomaly.suspects import Stored
 from embeddings.embedder import Embedder
 from embeddings.images import Mask, read_image
 from gallery.describe import Reference
@@ -80,7 +80,7 @@ class SecondLook:
             learned=profile.learned,
         )  # fmt: skip
         kind: EvidenceKind = evidence.comparison.kind
-        source = clean_source(self.nulls, kind)
+        source = self.nulls.clean(kind, len(siblings))
         judged = judge(
             evidence,
             nulls=profile.nulls(self.nulls.priors),

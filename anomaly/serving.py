@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 from anomaly.calibrate import NullScores
 from anomaly.calibration import SidelineCalibration, references_digest
@@ -66,7 +67,7 @@ class Serving:
                 found = known_nulls(self.gallery, step=self._step.fingerprint)
                 used = self._scores
                 # Scores are compared under what they were scaled by.
-                self._nulls = Nulls(used.priors, found.sources) if used else found
+                self._nulls = replace(found, priors=used.priors) if used else found
             return self._nulls
 
     @property
@@ -89,7 +90,7 @@ class Serving:
         """All null scores that hold for a product, the most specific first."""
         if self._scores is None:
             return self._own_scores(product_id)
-        known = self.nulls
+        known = self.nulls.beyond(self.profile(product_id))
         stored = self.gallery.stored(product_id).references
         digest = references_digest([reference.reference_id for reference in stored])
         found = {k: self._scores.sources(product_id, digest, kind=k) for k in KINDS}
@@ -97,7 +98,7 @@ class Serving:
         return {
             kind: (
                 *found[kind],
-                *(n for n in known.sources[kind] if len(found[kind]) < 2 or n.source == "shipped"),
+                *(n for n in known[kind] if len(found[kind]) < 2 or n.source == "shipped"),
             )
             for kind in KINDS
         }

@@ -7,17 +7,15 @@ suspects, the second look (`audit`) explains or clears.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from anomaly.calibrate import NullScores
 from anomaly.nulls import Nulls
 from anomaly.profile import STEP as PROFILE_STEP
 from anomaly.profile import Profile, raw_of, read_profile
-from anomaly.results import EvidenceKind
 from anomaly.score import combine, studentised
 from anomaly.sharpness import STEP as SHARPNESS_STEP
 from anomaly.sharpness import read_sharpness
@@ -165,23 +163,14 @@ def rareness(profile: Profile, row: int, nulls: Nulls) -> Rareness | None:
     kind = profile.kind(placed=bool(entry.placed))
     known = profile.nulls(nulls.priors, without=row)
     scaled = studentised(raw_of(entry, kind), known)
-    source = clean_source(nulls, kind)
+    # Inspection prefers the gallery's own scores. Here they are what is doubted: with one bad
+    # reference in twenty, none of them is rare among them.
+    source = nulls.clean(kind, len(profile.left_out) - 1)
     if not scaled or source is None:
         return None
     value = combine(scaled, known)
     above = int((np.asarray(source.scores) >= value).sum())
     return Rareness(value, (1 + above) / (1 + len(source.scores)), source.source)
-
-
-def clean_source(nulls: Nulls, kind: EvidenceKind) -> NullScores | None:
-    """The null scores that no reference of this gallery had a part in, else the pooled ones.
-
-    Inspection prefers the gallery's own scores. Here they are what is doubted: with one bad
-    reference in twenty, none of them is rare among them.
-    """
-    sources: Sequence[NullScores] = nulls.sources.get(kind, ())
-    usable = [source for source in sources if len(source.scores)]
-    return usable[-1] if usable else None
 
 
 def reliable_without(profile: Profile, rows: Collection[int]) -> bool:

@@ -171,7 +171,7 @@ def _rendered(unit: Unit, embedder: Embedder) -> Iterator[Scored]:
         if not query.kind and query.face == "front":
             pristine[query.slice_name].append(query)
     variants = sorted({query.variant for query in plan})
-    look = _looker(islice(_references(item, place, 0, variants), unit.shots), embedder)
+    look = looker(islice(_references(item, place, 0, variants), unit.shots), embedder)
     number = 0
 
     def one(query: Query, role: str) -> Scored:
@@ -192,13 +192,13 @@ def _rendered(unit: Unit, embedder: Embedder) -> Iterator[Scored]:
 
 def _photographed(name: str, embedder: Embedder) -> Iterator[Scored]:
     for split in load(name, data_folder(), shots=4, seed=0):
-        look = _looker(split.references, embedder)
+        look = looker(split.references, embedder)
         for sample in split.queries:
             role = "damaged" if sample.damaged else "pristine"
             yield Scored(split.product_id, name, split.shots, role, *look(sample))
 
 
-def _looker(samples: Iterable[Sample], embedder: Embedder) -> Callable[[Sample], tuple[str, float]]:
+def looker(samples: Iterable[Sample], embedder: Embedder) -> Callable[[Sample], tuple[str, float]]:
     """Learns the references; gives evidence and score of a picture, as an inspection would."""
     shipped = read_shipped(embedder.fingerprint(codec=RECORD_CODEC))
     assert shipped is not None, "run benchmarks.make_shipped_null first"

@@ -7,10 +7,10 @@ Renders pristine products with 1 to 6 references each, on trays and belts, and e
 pristine photographs of them. None is a body that turns: what they would score if they did is kept
 as well (`turning`). Every second one is turned freely in the picture; only the others tell what
 content without place says: printed products that lie anyhow are not what it is used for. Scores
-are kept by the number of references, on which they hang most; for that products follow that have
-one or two, and that priors aren't learned from. Run it again whenever the scoring's fingerprint
-changes; the demo's and the tests' products have other seeds. No real photograph and no damage is
-involved.
+in place are kept by the number of references, on which they hang; for that products follow that
+have one or two, and that nothing else is learned from. Run it again whenever the scoring's
+fingerprint changes; the demo's and the tests' products have other seeds. No real photograph and no
+damage is involved.
 """
 
 from __future__ import annotations
@@ -63,13 +63,15 @@ def main() -> None:
     priors = pooled_priors([profile for profile, _ in usual])
     upright = pooled_priors([profile for profile, _ in usual[::2]])
     priors |= {name: prior for name, prior in upright.items() if name in CONTENT}
-    scores: Scores = {kind: {count: [] for count in COUNTS} for kind in KINDS}
+    scores: Scores = {kind: {count: [] for count in COUNTS[kind]} for kind in KINDS}
     for number, (profile, queries) in enumerate(found):
         for raw in queries:
             for kind, channels in raw.items():
                 if kind == "anywhere" and number % 2:
                     continue
-                scores[kind][counted(profile)].append(_score(channels, profile, priors))
+                scores[kind][counted(len(profile.left_out))].append(
+                    _score(channels, profile, priors)
+                )
     _report(scores, priors)
     if not quick:
         _write(scores, priors, len(found))

@@ -12,7 +12,6 @@ from anomaly.score import Prior
 from anomaly.suspects import (
     BLUR,
     Stored,
-    clean_source,
     rareness,
     reliable_without,
     sharpness_share,
@@ -22,7 +21,8 @@ from gallery.shard import StoredReference
 
 PRIOR = {"product": Prior(1.0, 0.1, 0.1), "anywhere": Prior(0.7, 0.05, 0.05)}
 EVEN = np.linspace(-2, 4, 199).astype(np.float32)  # 4 is as rare as one in 200
-NULLS = Nulls(PRIOR, {kind: (NullScores("shipped", EVEN),) for kind in ("placed", "anywhere")})  # type: ignore[arg-type]
+SHIPPED = dict.fromkeys((1, 2, 3), NullScores("shipped", EVEN))
+NULLS = Nulls(PRIOR, shipped={"placed": SHIPPED, "anywhere": SHIPPED})
 
 
 def entry(product: float = 1.0, *, registered: int = 3, compared: int = 3) -> LeftOut:
@@ -128,13 +128,13 @@ def test_only_the_same_view_and_variant_are_siblings_and_the_lonely_are_left_alo
 
 def test_the_shipped_null_is_asked_before_the_gallerys_own_which_is_in_doubt() -> None:
     own = NullScores("pooled", np.full(300, 50.0, np.float32))
-    both = Nulls(PRIOR, {"placed": (own, NullScores("shipped", EVEN))})
-    found = clean_source(both, "placed")
+    both = Nulls(PRIOR, {"placed": {3: own}}, {"placed": SHIPPED})
+    found = both.clean("placed", 3)
     assert found is not None
     assert found.source == "shipped"
-    pooled = clean_source(Nulls(PRIOR, {"placed": (own,)}), "placed")
+    pooled = Nulls(PRIOR, {"placed": {3: own}}).clean("placed", 3)
     assert pooled is not None
     assert pooled.source == "pooled"
-    assert clean_source(Nulls(PRIOR, {}), "placed") is None
+    assert Nulls(PRIOR).clean("placed", 3) is None
     product = stored(entry(), entry(), entry(2.0), entry())
-    assert suspicions(product, Nulls(PRIOR, {}), nowhere) == []
+    assert suspicions(product, Nulls(PRIOR), nowhere) == []

@@ -85,10 +85,12 @@ def learned(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {n: read_profile(r) for n, r in records.items() if r is not None}
     assert len(found) == len(records)
     found["priors"] = dict(nulls.priors)
-    found["sources"] = {
-        kind: [(s.source, s.scores.tolist()) for s in sources]
-        for kind, sources in nulls.sources.items()
+    found["pooled"] = {
+        (kind, count): scores.scores.tolist()
+        for kind, by_count in nulls.pooled.items()
+        for count, scores in by_count.items()
     }
+    assert found["pooled"]
     return found
 
 

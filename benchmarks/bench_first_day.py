@@ -1,0 +1,104 @@
+"""What is sidelined before anything was calibrated: by the null that ships, by references.
+
+    AMISS_DATA=... python -m benchmarks.bench_first_day      (about 20 minutes on one core)
+
+Photographs (`cookies`, `carton_top`, seeds 0 to 2) and the rendered headline set (seed 0), with 1,
+2, 4 and 16 references. Of each budget: pristine and damaged pictures called damaged by the scores
+that ship for as many references, and by all of them in one pool, whatever the number. Pictures that
+can't be judged count as not called. A promise is kept only as far as pristine pictures of the set
+are what rendered ones are: nothing of it was calibrated.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.calibrate import NullScores, calibrate
+from anomaly.nulls import KINDS, Nulls, counted, read_shipped
+from anomaly.results import EvidenceKind
+from benchmarks.bench_sideline import looker
+from benchmarks.datasets import load
+from benchmarks.machine import data_folder, save
+from embeddings import Embedder, open_embedder
+from embeddings.threads import limit_threads
+from gallery.describe import RECORD_CODEC
+
+BUDGETS = (0.05, 0.01)
+SETS: Mapping[str, tuple[int, ...]] = {
+    "cookies": (0, 1, 2),
+    "carton_top": (0, 1, 2),
+    "studio": (0,),
+}
+REFERENCES = (1, 2, 4, 16)
+Judged = tuple[str, float, bool]  # evidence (or untrusted), score, damaged
+
+
+def main() -> None:
+    limit_threads(1)
+    embedder = open_embedder(device="cpu")
+    shipped = read_shipped(embedder.fingerprint(codec=RECORD_CODEC))
+    assert shipped is not None, "run benchmarks.make_shipped_null first"
+    figures = []
+    for name, seeds in SETS.items():
+        for references in REFERENCES:
+            judged = list(_judged(name, seeds, references, embedder, data_folder()))
+            figures.append({"set": name, "references": references} | rates(
+                judged, shipped, references))  # fmt: skip
+            print(figures[-1], file=sys.stderr, flush=True)
+    save("first_day", "AMISS_DATA=... python -m benchmarks.bench_first_day", figures)
+
+
+def _judged(
+    name: str, seeds: tuple[int, ...], references: int, embedder: Embedder, data: Path
+) -> Iterator[Judged]:
+    for seed in seeds:
+        for split in load(name, data, shots=references, seed=seed):
+            look = looker(split.references, embedder)
+            for sample in split.queries:
+                yield (*look(sample), sample.damaged)
+
+
+def rates(judged: list[Judged], shipped: Nulls, references: int) -> dict[str, Any]:
+    """Shares of pristine and of damaged pictures that are called damaged, by null and budget."""
+    nulls = {"by references": _by_references(shipped, references), "one pool": _one_pool(shipped)}
+    found: dict[str, Any] = {
+        "pristine": sum(not damaged for *_, damaged in judged),
+        "damaged": sum(damaged for *_, damaged in judged),
+    }
+    for how, scores in nulls.items():
+        for budget in BUDGETS:
+            called = [_called(evidence, score, scores, budget) for evidence, score, _ in judged]
+            found[f"{how}, {budget:g}"] = {
+                role: round(float(np.mean([c for c, (*_, d) in zip(called, judged, strict=True)
+                                           if d == wanted])), 4)
+                for role, wanted in (("sidelined", False), ("recall", True))
+            }  # fmt: skip
+    return found
+
+
+def _by_references(shipped: Nulls, references: int) -> dict[EvidenceKind, NullScores]:
+    return {kind: shipped.shipped[kind][counted(kind, references)] for kind in KINDS}
+
+
+def _one_pool(shipped: Nulls) -> dict[EvidenceKind, NullScores]:
+    return {
+        kind: NullScores("shipped", np.concatenate([s.scores for s in by_count.values()]))
+        for kind, by_count in shipped.shipped.items()
+    }
+
+
+def _called(
+    evidence: str, score: float, nulls: Mapping[EvidenceKind, NullScores], budget: float
+) -> bool:
+    null = {str(kind): scores for kind, scores in nulls.items()}.get(evidence)
+    found = calibrate(score, [null], budget=budget) if null is not None else None
+    return found is not None and found.suspicious and found.entitled
+
+
+if __name__ == "__main__":
+    main()

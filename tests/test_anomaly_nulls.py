@@ -1,0 +1,86 @@
+"""Which pristine scores a product's are held against: by how many references it has."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anomaly.calibrate import NullScores, calibrate
+from anomaly.nulls import COUNTS, KINDS, Nulls, counted, read_shipped
+from anomaly.profile import LeftOut, Profile
+from anomaly.score import Prior
+from embeddings import open_embedder
+from gallery.describe import RECORD_CODEC
+
+PRIOR = {"product": Prior(1.0, 0.1, 0.1)}
+
+
+def scores(highest: float) -> NullScores:
+    return NullScores("shipped", np.linspace(0, highest, 199, dtype=np.float32))
+
+
+SHIPPED = {1: scores(9.0), 2: scores(6.0), 3: scores(3.0)}
+
+
+def product(references: int) -> Profile:
+    """One reference has no siblings, so nothing was left out."""
+    one = LeftOut({"product": 1.0}, {}, 3, 3, 0.1)
+    return Profile((one,) * (references if references > 1 else 0))
+
+
+@pytest.mark.parametrize(
+    ("references", "wanted"), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 3), (16, 3)]
+)
+def test_so_many_references_are_counted_as(references: int, wanted: int) -> None:
+    assert counted("placed", references) == wanted
+    assert counted("anywhere", references) == 1
+
+
+@pytest.mark.parametrize(("references", "highest"), [(1, 9.0), (2, 6.0), (3, 3.0), (7, 3.0)])
+def test_shipped_scores_are_those_of_products_with_as_many_references(references, highest) -> None:
+    nulls = Nulls(PRIOR, shipped={"placed": SHIPPED})
+    (*_, found) = nulls.of(product(references))["placed"]
+    assert found.source == "shipped"
+    assert found.scores.max() == highest
+    judged = calibrate(4.0, [found], budget=0.01)
+    assert judged is not None
+    assert judged.suspicious == (highest < 4)
+
+
+def test_the_products_own_come_first_then_the_gallerys_then_what_ships() -> None:
+    pooled = NullScores("pooled", np.zeros(20, np.float32))
+    nulls = Nulls(PRIOR, {"placed": {3: pooled}}, {"placed": SHIPPED})
+    assert [s.source for s in nulls.of(product(4))["placed"]] == ["product", "pooled", "shipped"]
+    assert [s.source for s in nulls.of(product(2))["placed"]] == ["product", "shipped"]
+    assert [s.source for s in nulls.beyond(product(4))["placed"]] == ["pooled", "shipped"]
+    assert nulls.beyond(product(4))["anywhere"] == ()
+    assert [s.source for s in nulls.of(product(4))["anywhere"]] == ["product"]
+
+
+def test_where_nobody_has_as_many_references_the_nearest_fewer_promise_no_less() -> None:
+    one, many = scores(8.0), scores(2.0)
+    pooled = {"placed": {1: one, 3: many}}
+    sources = {n: Nulls(PRIOR, pooled).of(product(n))["placed"][1:] for n in (1, 2, 3, 9)}
+    assert sources == {1: (one,), 2: (one,), 3: (many,), 9: (many,)}
+    few = Nulls(PRIOR, {"placed": {3: many}}, {"placed": SHIPPED})
+    assert few.of(product(1))["placed"][1:] == (SHIPPED[1],)  # more references promise too much
+    assert Nulls(PRIOR, {"placed": {3: many}}).of(product(1))["placed"][1:] == (many,)  # or nothing
+
+
+def test_a_reference_in_doubt_is_held_against_what_as_many_siblings_say() -> None:
+    nulls = Nulls(PRIOR, shipped={"placed": SHIPPED})
+    assert nulls.clean("placed", 2) is SHIPPED[2]
+    assert nulls.clean("anywhere", 2) is None
+    empty = dict.fromkeys((1, 2, 3), NullScores("shipped", np.zeros(0, np.float32)))
+    own = Nulls(PRIOR, {"placed": {2: scores(1.0)}}, {"placed": empty})
+    assert own.clean("placed", 2) is own.pooled["placed"][2]
+
+
+def test_what_ships_can_promise_a_percent_whatever_the_count_and_falls_with_it() -> None:
+    shipped = read_shipped(open_embedder(device="cpu").fingerprint(codec=RECORD_CODEC))
+    assert shipped is not None
+    for kind in KINDS:
+        found = [shipped.shipped[kind][count] for count in COUNTS[kind]]
+        assert all(s.attainable <= 0.01 for s in found)
+    highest = [np.quantile(shipped.shipped["placed"][n].scores, 0.99) for n in COUNTS["placed"]]
+    assert highest == sorted(highest, reverse=True)
