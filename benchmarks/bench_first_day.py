@@ -1,10 +1,10 @@
 """What is sidelined before anything was calibrated: by the null that ships, by references.
 
-    AMISS_DATA=... python -m benchmarks.bench_first_day      (about 20 minutes on one core)
+    AMISS_DATA=... python -m benchmarks.bench_first_day      (about 10 minutes on one core)
 
 Photographs (`cookies`, `carton_top`, seeds 0 to 2) and the rendered headline set (seed 0), with 1,
-2, 4 and 16 references. Of each budget: pristine and damaged pictures called damaged by the scores
-that ship for as many references, and by all of them in one pool, whatever the number. Pictures that
+2 and 4 references. Of each budget: pristine and damaged pictures called damaged by the scores that
+ship for as many references, and by all of them in one pool, whatever the number. Pictures that
 can't be judged count as not called. A promise is kept only as far as pristine pictures of the set
 are what rendered ones are: nothing of it was calibrated.
 """
@@ -34,7 +34,7 @@ SETS: Mapping[str, tuple[int, ...]] = {
     "carton_top": (0, 1, 2),
     "studio": (0,),
 }
-REFERENCES = (1, 2, 4, 16)
+REFERENCES = (1, 2, 4)
 Judged = tuple[str, float, bool]  # evidence (or untrusted), score, damaged
 
 
