@@ -1,0 +1,39 @@
+"""What is called damaged by the shipped scores, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anomaly.calibrate import NullScores
+from anomaly.nulls import Nulls
+from benchmarks.bench_first_day import rates
+
+
+def null(highest: float, count: int = 199) -> NullScores:
+    return NullScores("shipped", np.linspace(0, highest, count, dtype=np.float32))
+
+
+SHIPPED = Nulls(
+    {},
+    shipped={
+        "placed": {1: null(8.0), 2: null(6.0), 3: null(2.0)},
+        "turning": {1: null(2.0)},
+        "anywhere": {1: null(4.0, 50)},
+    },
+)
+
+
+def test_scores_are_held_against_those_of_as_many_references_or_against_all() -> None:
+    judged = [("placed", 1.0, False), ("placed", 2.5, False), ("placed", 7.0, True),
+              ("untrusted", 99.0, True)]  # fmt: skip
+    many, one = rates(judged, SHIPPED, 4), rates(judged, SHIPPED, 1)
+    assert (many["pristine"], many["damaged"]) == (2, 2)
+    assert many["by references, 0.01"] == {"sidelined": 0.5, "recall": 0.5}
+    assert one["by references, 0.01"] == {"sidelined": 0.0, "recall": 0.0}
+    assert many["one pool, 0.05"] == one["one pool, 0.05"] == {"sidelined": 0.0, "recall": 0.5}
+
+
+def test_what_too_few_scores_can_t_promise_is_not_called() -> None:
+    found = rates([("anywhere", 9.0, True), ("turning", 9.0, False)], SHIPPED, 3)
+    assert found["by references, 0.01"] == {"sidelined": 1.0, "recall": 0.0}
+    assert found["by references, 0.05"] == {"sidelined": 1.0, "recall": 1.0}
