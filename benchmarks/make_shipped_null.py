@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -63,18 +64,26 @@ def main() -> None:
     priors = pooled_priors([profile for profile, _ in usual])
     upright = pooled_priors([profile for profile, _ in usual[::2]])
     priors |= {name: prior for name, prior in upright.items() if name in CONTENT}
-    scores: Scores = {kind: {count: [] for count in COUNTS[kind]} for kind in KINDS}
-    for number, (profile, queries) in enumerate(found):
-        for raw in queries:
-            for kind, channels in raw.items():
-                if kind == "anywhere" and number % 2:
-                    continue
-                scores[kind][counted(len(profile.left_out))].append(
-                    _score(channels, profile, priors)
-                )
+    scores = gathered(found, priors, usual=len(usual))
     _report(scores, priors)
     if not quick:
         _write(scores, priors, len(found))
+
+
+def gathered(
+    found: Sequence[tuple[Profile, Sequence[Raw]]], priors: Mapping[str, Prior], *, usual: int
+) -> Scores:
+    """Scores by kind of evidence and number of references, of products in the order in which they
+    were drawn; of those after the `usual` ones, only what counts in place."""
+    scores: Scores = {kind: {count: [] for count in COUNTS[kind]} for kind in KINDS}
+    for number, (profile, queries) in enumerate(found):
+        for kind, channels in (item for raw in queries for item in raw.items()):
+            lies_anyhow = kind == "anywhere" and number % 2
+            if lies_anyhow or (kind != "placed" and number >= usual):
+                continue
+            count = counted(kind, len(profile.left_out))
+            scores[kind][count].append(_score(channels, profile, priors))
+    return scores
 
 
 def _dozen(number: int) -> list[tuple[Profile, list[Raw]]]:
@@ -111,7 +120,7 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
     return rendered.profile, queries
 
 
-def _score(channels: dict[str, float], profile: Profile, priors: dict[str, Prior]) -> float:
+def _score(channels: Mapping[str, float], profile: Profile, priors: Mapping[str, Prior]) -> float:
     nulls = profile.nulls(priors)
     return combine(studentised(channels, nulls), nulls)
 
