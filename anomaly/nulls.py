@@ -25,14 +25,12 @@ from gallery.reader import Gallery
 SHIPPED = "shipped_null.json"
 KINDS: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
 # References, or more, by which null scores are kept: what few don't show makes pristine pictures
-# score high in place. Of the others, scores hang on nothing of the kind.
+# score high in place. Other scores didn't rise with fewer.
 COUNTS: Mapping[EvidenceKind, tuple[int, ...]] = {
     "placed": (1, 2, 3), "turning": (1,), "anywhere": (1,),
 }  # fmt: skip
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
-
-
 ByCount = Mapping[EvidenceKind, Mapping[int, NullScores]]
 
 

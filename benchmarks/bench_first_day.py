@@ -20,7 +20,6 @@ import numpy as np
 
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.nulls import KINDS, Nulls, counted, read_shipped
-from anomaly.results import EvidenceKind
 from benchmarks.bench_sideline import looker
 from benchmarks.datasets import load
 from benchmarks.machine import data_folder, save
@@ -81,21 +80,19 @@ def rates(judged: list[Judged], shipped: Nulls, references: int) -> dict[str, An
     return found
 
 
-def _by_references(shipped: Nulls, references: int) -> dict[EvidenceKind, NullScores]:
+def _by_references(shipped: Nulls, references: int) -> dict[str, NullScores]:
     return {kind: shipped.shipped[kind][counted(kind, references)] for kind in KINDS}
 
 
-def _one_pool(shipped: Nulls) -> dict[EvidenceKind, NullScores]:
+def _one_pool(shipped: Nulls) -> dict[str, NullScores]:
     return {
         kind: NullScores("shipped", np.concatenate([s.scores for s in by_count.values()]))
         for kind, by_count in shipped.shipped.items()
     }
 
 
-def _called(
-    evidence: str, score: float, nulls: Mapping[EvidenceKind, NullScores], budget: float
-) -> bool:
-    null = {str(kind): scores for kind, scores in nulls.items()}.get(evidence)
+def _called(evidence: str, score: float, nulls: Mapping[str, NullScores], budget: float) -> bool:
+    null = nulls.get(evidence)
     found = calibrate(score, [null], budget=budget) if null is not None else None
     return found is not None and found.suspicious and found.entitled
 
