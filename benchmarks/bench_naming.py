@@ -118,7 +118,7 @@ def findings_of(
         placed=profile.has_form, turning=profile.turns, learned=profile.learned,
     )  # fmt: skip
     nulls = profile.nulls(known.priors)
-    return judge(evidence, nulls=nulls, sources=known.sources, budget=BUDGET).findings
+    return judge(evidence, nulls=nulls, sources=known.beyond(profile), budget=BUDGET).findings
 
 
 def named(findings: Sequence[Finding], truth: Mask) -> str:
