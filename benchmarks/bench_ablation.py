@@ -81,7 +81,7 @@ def _as_one(*given: Any, **options: Any) -> tuple[Channel, ...]:
     product, novel, *others = _MEASURED(*given, **options)
     assert product.map is not None
     assert novel.map is not None
-    both = (product.map + novel.map) / 2
+    both = np.asarray((product.map + novel.map) / 2, np.float32)
     return (replace(product, map=both, score=rim.placed_score(both)), *others)
 
 
@@ -153,7 +153,8 @@ def _keep(command: str, found: Mapping[str, Any]) -> None:
     path = RESULTS / "ablation.json"
     before = json.loads(path.read_text("utf-8")) if path.exists() else {}
     known = before["figures"] if before.get("command") == command else {}
-    figures = {part: (known | found)[part] for part in PARTS if part in known | found}
+    merged = {**known, **found}
+    figures = {part: merged[part] for part in PARTS if part in merged}
     value = {"command": command, "figures": figures} | machine()
     durable.write_file(path, (json.dumps(value, indent=1) + "\n").encode())
 

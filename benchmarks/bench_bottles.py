@@ -117,7 +117,7 @@ def photographed(
     scene = np.full((_SIDE, _SIDE, 3), (150.0, 150.0, 155.0)) * (1 - alpha)
     scene += cv2.warpAffine(seen, motion, size) * alpha
     calm = cv2.GaussianBlur(scene * draw.uniform(0.9, 1.05), (0, 0), 0.7)
-    return np.clip(calm + draw.normal(0, 2, scene.shape), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(calm + draw.normal(0, 2, scene.shape), 0, 255), np.uint8)
 
 
 def _damaged(label: Pixels, draw: np.random.Generator, axis: float, kind: str) -> Pixels:
@@ -131,7 +131,8 @@ def _damaged(label: Pixels, draw: np.random.Generator, axis: float, kind: str) -
     for lobes, high in ((3, 0.25), (9, 0.12), (23, 0.06)):
         reach += high * np.sin(lobes * angle + draw.uniform(0, 6))
     gone = (np.hypot(right, down) < size * reach) & (y >= _LABEL.start) & (y < _LABEL.stop)
-    return np.where(gone[:, :, None], np.uint8(_TORN if kind == "torn" else _GLASS), label)
+    bare = np.array(_TORN if kind == "torn" else _GLASS, np.uint8)
+    return np.where(gone[:, :, None], bare, label)
 
 
 if __name__ == "__main__":

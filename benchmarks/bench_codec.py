@@ -44,7 +44,7 @@ def flat(grid: PatchGrid) -> np.ndarray:
 
 def squared_distances(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
     lengths = (queries**2).sum(1)[:, None] + (bank**2).sum(1)[None, :]
-    return np.maximum(lengths - 2 * queries @ bank.T, 0)
+    return np.asarray(np.maximum(lengths - 2 * queries @ bank.T, 0))
 
 
 def places(grids: list[PatchGrid]) -> np.ndarray:

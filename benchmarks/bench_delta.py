@@ -21,19 +21,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from anomaly import Inspector, build_gallery, import_source, update_gallery, withdraw
-from benchmarks.bench_gallery_scale import DIMS, SyntheticCatalog, SyntheticDescriber
+from benchmarks.bench_gallery_scale import REFERENCES, SyntheticCatalog, SyntheticDescriber
 from benchmarks.machine import data_folder, save
+from benchmarks.perturbed import RealVectors, perturbed, real_vectors
+from embeddings.threads import limit_threads
 from gallery import CatalogRow, Gallery, build, publish
 from gallery.delta import MOST_CHANGED, update
-from gallery.index import limit_threads
 
-COUNT, SEARCHES = 20, 60
+COUNT, SEARCHES, WARM = 20, 60, 5
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -131,52 +133,53 @@ def medians(found: Sequence[tuple[float, float]]) -> dict[str, float]:
 class Changed(SyntheticCatalog):
     """The synthetic catalog with one reference more of each of the first `changed` products."""
 
-    def __init__(self, base: SyntheticCatalog, products: int, changed: int) -> None:
-        self.root, self.folder, self.seq = base.root, base.folder, base.seq + changed
-        self._products, self._changed = products, changed
+    def __init__(self, base: SyntheticCatalog, changed: int) -> None:
+        vars(self).update(vars(base))
+        self.seq, self._changed = base.seq + changed, changed
 
     def rows(self) -> list[CatalogRow]:
         new = [
-            CatalogRow(f"product {p}", p, 3, f"{p:032x}{3:032x}"[::-1], None, None, None, None,
-                       None, "synthetic")
-            for p in range(self._changed)
-        ]  # fmt: skip
+            replace(row, slot=REFERENCES, image=f"{row.product_no:032x}{REFERENCES:032x}"[::-1])
+            for row in super().rows()
+            if row.slot == 0 and row.product_no < self._changed
+        ]
         return sorted([*super().rows(), *new], key=lambda row: row.key)
 
     def refresh(self) -> None:
         return None
 
 
-def synthetic(root: Path, products: int) -> dict[str, Any]:
-    catalog = SyntheticCatalog(root, products)
-    built = build(catalog, SyntheticDescriber(), config={})  # type: ignore[arg-type]
+def synthetic(root: Path, products: int, real: RealVectors) -> dict[str, Any]:
+    vectors = perturbed(real, products=products, each=REFERENCES + 1, seed=0)
+    slots = np.arange(REFERENCES + 1, dtype=np.int64)
+    keys = (np.arange(products, dtype=np.int64)[:, None] << 16 | slots).ravel()
+    catalog, describer = SyntheticCatalog(root, products), SyntheticDescriber(keys, vectors)
+    built = build(catalog, describer, config={})  # type: ignore[arg-type]
     publish(root, built.build_id)
     limit_threads(1)
+    unseen = vectors[REFERENCES :: REFERENCES + 1][-SEARCHES - WARM :]  # of unchanged products
     figures: dict[str, Any] = {"products": products, "references": built.references}
     for changed in (1, 10, 200):
         start = time.perf_counter()
-        report = update(Changed(catalog, products, changed), SyntheticDescriber(),
-                        most=MOST_CHANGED)  # type: ignore[arg-type]  # fmt: skip
+        moved: Any = Changed(catalog, changed)  # a catalog but for its originals
+        report = update(moved, describer, most=MOST_CHANGED)
         seconds = time.perf_counter() - start
         assert report.published, report.gates
         figures[f"{changed} products changed"] = {
-            "s of the update": round(seconds, 3), **report.seconds, **searching(root),
+            "s of the update": round(seconds, 3), **report.seconds, **searching(root, unseen),
         }  # fmt: skip
     return figures
 
 
-def searching(root: Path) -> dict[str, float]:
+def searching(root: Path, queries: np.ndarray[Any, Any]) -> dict[str, float]:
     """Milliseconds of a search with the delta and without, asked in turn."""
-    draw = np.random.default_rng(5)
     times: dict[str, list[float]] = {"without": [], "with": []}
     with Gallery.open(root) as layered, Gallery.open(root, build=layered.build_id) as bare:
-        for number in range(SEARCHES + 5):
-            query = draw.standard_normal(DIMS).astype(np.float32)
-            query /= np.linalg.norm(query)
+        for number, query in enumerate(queries):
             for label, gallery in (("without", bare), ("with", layered)):
                 start = time.perf_counter()
                 gallery.index.search(query, count=COUNT)
-                if number >= 5:  # the first ones verify and map
+                if number >= WARM:  # the first ones verify and map
                     times[label].append(1000 * (time.perf_counter() - start))
     medians = {label: statistics.median(found) for label, found in times.items()}
     return {
@@ -191,9 +194,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory() as work:
+        data, root = data_folder(), Path(work) / "synthetic"
         figures = {
-            "real gallery": real(data_folder(), Path(work), quick=quick),
-            "synthetic gallery": synthetic(Path(work) / "synthetic", 5_000 if quick else 50_000),
+            "real gallery": real(data, Path(work), quick=quick),
+            "synthetic gallery": synthetic(root, 5_000 if quick else 50_000, real_vectors(data)),
         }
     command = "AMISS_DATA=... python -m benchmarks.bench_delta" + " --quick" * quick
     save("delta", command, figures)

@@ -59,7 +59,8 @@ def _judged(
         for split in load(name, data, shots=references, seed=seed):
             look = looker(split.references, embedder)
             for sample in split.queries:
-                yield (*look(sample), sample.damaged)
+                kind, value = look(sample)
+                yield kind, value, bool(sample.damaged)
 
 
 def rates(judged: list[Judged], shipped: Nulls, references: int) -> dict[str, Any]:

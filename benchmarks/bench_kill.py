@@ -226,7 +226,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    draw, trials = np.random.default_rng(given.seed), []
+    draw = np.random.default_rng(given.seed)
+    trials: list[Trial] = []
     with tempfile.TemporaryDirectory() as work:
         life = Life(Path(work))
         while sum(trial.killed for trial in trials) < given.kills:

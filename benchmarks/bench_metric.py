@@ -17,8 +17,9 @@ comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -91,12 +92,13 @@ def _with_blot(
     image: Pixels, blot: Floats, kind: str, other: Pixels, rng: np.random.Generator
 ) -> Pixels:
     height, width = image.shape[:2]
-    wrong = {
+    wrongs: Mapping[str, Callable[[], Any]] = {
         "content": lambda: cv2.resize(other, (width, height)),
         "flat": lambda: np.broadcast_to(np.median(image[blot > 0.5], axis=0), image.shape),
         "blur": lambda: cv2.GaussianBlur(image, (0, 0), 5),
         "tint": lambda: np.clip(image * (1 + rng.choice([-0.35, 0.35], 3)), 0, 255),
-    }[kind]()
+    }
+    wrong = wrongs[kind]()
     return np.asarray(image + blot[:, :, None] * (wrong - image.astype(np.float32)), np.uint8)
 
 

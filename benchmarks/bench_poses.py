@@ -55,7 +55,7 @@ def measure(embedder: Embedder, first: int) -> dict[str, float]:
             with on():
                 model = open_scorer("amiss", embedder).fit(references, seed=0)
             scores[mode] += [model.score(query.read()).score for query in split.queries]
-        damaged += [query.damaged for query in split.queries]
+        damaged += [bool(query.damaged) for query in split.queries]
     return {mode: round(float(auroc(np.array(s), damaged)), 3) for mode, s in scores.items()}
 
 

@@ -73,7 +73,7 @@ def photograph(original: Pixels, product: int, take: int) -> Pixels:
         original, turn, frame, flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101
     )
     lit = moved.astype(np.float32) * shot.uniform(0.85, 1.1) + shot.normal(0, 2.5, moved.shape)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(lit, 0, 255), np.uint8)
 
 
 def write_source(data: Path, folder: Path, references: int) -> int:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def read(home: Path) -> list[Scored]:
 
 
 def _scored(
-    product: Product, number: int, embedder: Embedder, priors: dict[str, Prior]
+    product: Product, number: int, embedder: Embedder, priors: Mapping[str, Prior]
 ) -> Iterator[Scored]:
     background = "belt" if number % 3 == 2 else "tray"
     shoot = shooter(product, seed=number, background=background)
@@ -135,7 +135,7 @@ def _scored(
 
 
 def _judged(
-    image: Pixels, rendered: Rendered, embedder: Embedder, priors: dict[str, Prior]
+    image: Pixels, rendered: Rendered, embedder: Embedder, priors: Mapping[str, Prior]
 ) -> tuple[str, float]:
     profile: Profile = rendered.profile
     references = nearest(embedder.embed([image])[0].vector, rendered.references)

@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,13 +46,13 @@ class CachedBackbone:
         start = time.perf_counter()
         if path.exists():
             with np.load(path) as kept:
-                layers = tuple(kept[f"layer{i}"] for i in range(len(self.spec.layers)))
-                features, took_ms = Features(layers, kept["last"]), float(kept["took_ms"])
+                read = tuple(kept[f"layer{i}"] for i in range(len(self.spec.layers)))
+                features, took_ms = Features(read, kept["last"]), float(kept["took_ms"])
             self.saved_ms += took_ms - 1000 * (time.perf_counter() - start)
             return features
         features = self._backbone.extract(batch)
         took_ms = 1000 * (time.perf_counter() - start)
-        layers = {f"layer{i}": layer for i, layer in enumerate(features.layers)}
+        layers: dict[str, Any] = {f"layer{i}": layer for i, layer in enumerate(features.layers)}
         part = path.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as file:
             np.savez(file, last=features.last, took_ms=np.float64(took_ms), **layers)

@@ -65,7 +65,7 @@ def cut_heat(pictures: Sequence[Heated], *, most_false: float = MOST_FALSE) -> l
     """
     if not pictures:
         return []
-    known = np.concatenate([p.heat[np.isfinite(p.heat)] for p in pictures] or [np.zeros(0)])
+    known = np.concatenate([p.heat[np.isfinite(p.heat)] for p in pictures])
     tried = [np.inf]
     if known.size:
         tops = np.geomspace(1 / known.size, _MOST_MARKED, _THRESHOLDS)

@@ -121,7 +121,7 @@ def photograph_gallery(data: Path, *, seed: int, count: int = 16) -> list[Plante
     rng, found = np.random.default_rng(seed), []
     for place, product in enumerate(("cookies", "carton_top")):
         other = ("carton_top", "cookies")[place]
-        bad: Truth = ("wrong_product", "blurred", "duplicate")[(seed + place) % 3]  # type: ignore[assignment]
+        bad: Truth = ("wrong_product", "blurred", "duplicate")[(seed + place) % 3]
         good = _drawn(data / product / "normal", seed, count - 1)
         hurt = _drawn(data / product / "anomalous", seed, 1)[0]
         made = [Planted(product, f"good-{n}.png", "good", encoded(p)) for n, p in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,7 +35,7 @@ def shooter(
     """A camera: each call is another photograph, drawn from `seed`; options are `render`'s."""
     rng = np.random.default_rng(seed)
 
-    def shoot(**options: object) -> Photograph:
+    def shoot(**options: Any) -> Photograph:
         shot = draw_shot(rng, background=background, max_angle_deg=max_angle_deg)
         return render(product, shot=shot, seed=int(rng.integers(2**31)), **options)
 

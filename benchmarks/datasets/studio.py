@@ -162,9 +162,8 @@ def _coded(place: int) -> tuple[Nuisance, ...]:
 def _damages(item: Item, place: int) -> Iterator[str]:
     """Types that the item can have, without end; other items begin elsewhere."""
     if item.is_set:
-        kinds = ("missing_unit", "wrong_unit", "tear", "missing_unit", "wrong_unit",
-                 "dent", "scuff", "spill", "stain")  # fmt: skip
-        return cycle(kinds)
+        return cycle(("missing_unit", "wrong_unit", "tear", "missing_unit", "wrong_unit",
+                      "dent", "scuff", "spill", "stain"))  # fmt: skip
     kinds = (*_PRINT_DAMAGES, "dent", *(["open_flap"] if item.is_carton else []), "spill")
     return islice(cycle(kinds), 5 * place % len(kinds), None)
 
