@@ -1,9 +1,10 @@
 """What an operator had learned of pristine scores, and the rates they set: a calibration.
 
 It holds scores by product, so that each can be told to hold or not: a product's own ones while its
-references are those it was compared with, all others as what products of this gallery score. It
-serves every build and delta until another takes its place; under another scoring or embedding its
-scores mean nothing, and only its rates go on.
+references are those it was compared with, all others as what products of this gallery score that
+are known by as many references (`nulls.COUNTS`): what few don't show makes pristine pictures score
+high. It serves every build and delta until another takes its place; under another scoring or
+embedding its scores mean nothing, and only its rates go on.
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from anomaly.calibrate import NullScores
 from anomaly.config import DEFAULT_BUDGET, InspectConfig
 from anomaly.errors import ConfigError
 from anomaly.hierarchy import Hierarchy, fit_hierarchy
-from anomaly.nulls import KINDS, comparable_fields
+from anomaly.nulls import COUNTS, KINDS, comparable_fields, counted
 from anomaly.pipeline import SCORING
 from anomaly.results import EvidenceKind
 from anomaly.score import Prior
 from embeddings.fingerprint import EmbeddingFingerprint, digest_json
+from embeddings.patches import Floats
 from gallery.calibrations import read_calibration
 from gallery.errors import DamagedGallery
 from gallery.publish import read_current
@@ -32,6 +34,7 @@ from gallery.publish import read_current
 _LEAST_PRODUCTS = 8  # with pictures, before they speak for the others
 _SAMPLE = 4096  # products that are pooled
 Scores = Mapping[EvidenceKind, Sequence[float]]
+_Group = tuple[EvidenceKind, int]  # and by how many references, as `COUNTS` has them
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,13 @@ class PristineScores:
     """Of one product, by kind of evidence.
 
     references  digest of the references they were learned against (`references_digest`)
+    count       how many they were
     left_out    of its references, each against its siblings
     pictures    of other pristine pictures of it, against all of them
     """
 
     references: str
+    count: int
     left_out: Scores
     pictures: Scores
 
@@ -75,62 +80,93 @@ class SidelineCalibration:
             return f"calibration {self.calibration_id} was made under another scoring"
         if self.embedding != comparable_fields(fingerprint):
             return f"calibration {self.calibration_id} was made with another embedder"
+        if not all(found.count for found in self.products.values()):
+            return f"calibration {self.calibration_id} doesn't say how many references it had"
         return None
 
     def sources(
-        self, product_id: str, references: str, *, kind: EvidenceKind
+        self, product_id: str, references: Sequence[str], *, kind: EvidenceKind
     ) -> tuple[NullScores, ...]:
-        """Null scores that hold for a product with these references: its own, then the gallery's
-        brought to it, unless fewer than three products have any."""
-        pool = self._pools[kind]
+        """Null scores that hold for a product with references of these IDs: its own, then the
+        gallery's brought to it: of products with as many or, where fewer than three such have any,
+        of those with the nearest fewer, which promise no less."""
         found = self.products.get(product_id)
-        fresh = found is not None and found.references == references
-        own = np.asarray(self._scores(found, kind) if found and fresh else (), np.float32)
+        fresh = found is not None and found.references == references_digest(references)
+        group = self._group(kind, len(references))
+        own = self._own(found if fresh else None, kind, group)
         alone = NullScores("product", own, self.calibration_id, len(own))
+        pool = self._pools[kind, group]
         if pool is None:
             return (alone,)
         return alone, NullScores("pooled", pool.null_for(own), self.calibration_id, len(own))
 
-    def attainable(self, kind: EvidenceKind) -> float | None:
-        """The smallest p-value that its pool gives, or where there is none, one product's own
-        scores; None without any."""
-        pool = self._pools[kind]
+    def attainable(self, kind: EvidenceKind, references: int) -> float | None:
+        """The smallest p-value that products with so many references get from their pool, or where
+        there is none, from one product's own scores; None without any."""
+        group = self._group(kind, references)
+        pool = self._pools[kind, group]
         if pool is not None:
-            return 1 / (1 + sum(len(group) for group in pool.groups))
-        most = max((len(self._scores(p, kind)) for p in self.products.values()), default=0)
+            return 1 / (1 + sum(len(scores) for scores in pool.groups))
+        most = max((len(self._own(p, kind, group)) for p in self.products.values()), default=0)
         return 1 / (1 + most) if most else None
 
+    def _group(self, kind: EvidenceKind, references: int) -> int:
+        """The group whose scores hold for so many references: the largest that has a pool, or
+        without one, that which has as many."""
+        fewer = [count for count in COUNTS[kind] if count <= counted(kind, references)]
+        pooled = [count for count in fewer if self._pools[kind, count] is not None]
+        return max(pooled or fewer)
+
     @cached_property
-    def _pools(self) -> dict[EvidenceKind, Hierarchy | None]:
+    def _pools(self) -> dict[_Group, Hierarchy | None]:
         names = sorted(self.products)
         rows = np.unique(np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int))
         sample = {names[row]: self.products[names[row]] for row in rows}
         return {
-            kind: fit_hierarchy(
-                {name: np.asarray(self._scores(found, kind)) for name, found in sample.items()}
+            (kind, group): fit_hierarchy(
+                {name: self._own(found, kind, group) for name, found in sample.items()}
             )
             for kind in KINDS
+            for group in COUNTS[kind]
         }
 
-    def _scores(self, found: PristineScores, kind: EvidenceKind) -> Sequence[float]:
-        pictures = found.pictures.get(kind, ())
-        return pictures if self.by_pictures(kind) else [*found.left_out.get(kind, ()), *pictures]
+    def _own(self, found: PristineScores | None, kind: EvidenceKind, group: int) -> Floats:
+        """A product's scores against as many references as the group has."""
+        if found is None:
+            return np.zeros(0, np.float32)
+        left_out, pictures = _grouped(found, kind, group)
+        scores = pictures if self.by_pictures(kind, group) else [*left_out, *pictures]
+        return np.asarray(scores, np.float32)
 
-    def by_pictures(self, kind: EvidenceKind) -> bool:
+    def by_pictures(self, kind: EvidenceKind, group: int) -> bool:
         """Whether pristine pictures alone tell what the budget needs; else the references' own
         scores count, too, though siblings may be alike or few."""
-        return kind in self._enough
+        return (kind, group) in self._enough
 
     @cached_property
-    def _enough(self) -> frozenset[EvidenceKind]:
+    def _enough(self) -> frozenset[_Group]:
         counts = {
-            kind: [len(p.pictures.get(kind, ())) for p in self.products.values()] for kind in KINDS
+            (kind, group): [len(_grouped(p, kind, group)[1]) for p in self.products.values()]
+            for kind in KINDS
+            for group in COUNTS[kind]
         }
         return frozenset(
-            kind
-            for kind, found in counts.items()
+            group
+            for group, found in counts.items()
             if 1 / (sum(found) + 1) <= self.budget and sum(map(bool, found)) >= _LEAST_PRODUCTS
         )
+
+
+def _grouped(
+    found: PristineScores, kind: EvidenceKind, group: int
+) -> tuple[Sequence[float], Sequence[float]]:
+    """A product's scores left out and of pictures, those that the group has. References are held
+    against one fewer than there are."""
+    left_out, pictures = found.left_out.get(kind, ()), found.pictures.get(kind, ())
+    return (
+        left_out if counted(kind, found.count - 1) == group else (),
+        pictures if counted(kind, found.count) == group else (),
+    )
 
 
 @dataclass(frozen=True)
@@ -192,7 +228,10 @@ def from_body(body: Mapping[str, Any], *, calibration_id: str) -> SidelineCalibr
             scoring=body["scoring"],
             embedding=body["embedding"],
             priors={name: Prior(**prior) for name, prior in body["priors"].items()},
-            products={name: PristineScores(**found) for name, found in body["products"].items()},
+            products={
+                name: PristineScores(**{"count": 0, **found})  # older ones don't say
+                for name, found in body["products"].items()
+            },
             calibration_id=calibration_id,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -27,7 +27,7 @@ from anomaly.calibration_report import calibration_page
 from anomaly.config import inspect_config
 from anomaly.inspection import Request, inspect_picture
 from anomaly.log import InspectionLog
-from anomaly.nulls import KINDS, comparable_fields
+from anomaly.nulls import KINDS, comparable_fields, counted
 from anomaly.operating import OperatingPoint, Shown, operating_points
 from anomaly.pipeline import SCORING, StageClock
 from anomaly.profile import Profile
@@ -55,13 +55,33 @@ class Evidenced:
     read: Callable[[], bytes]
 
 
+@dataclass(frozen=True)
+class Attainable:
+    """The smallest `rate` that can be promised to the `products` of a gallery that have so many
+    `references`, 3 stands for more as well; None where there is no score. Kinds of evidence that
+    don't hang on their number have 1 for all, and bodies that turn are named where there are some.
+    """
+
+    kind: EvidenceKind
+    references: int
+    products: int
+    rate: float | None
+
+    @property
+    def compared(self) -> str:
+        """How they are, in words."""
+        if self.kind != "placed":
+            return {"turning": "as they turn", "anywhere": "without place"}[self.kind]
+        count = {1: "one reference", 2: "two references", 3: "three references or more"}
+        return f"in place with {count[self.references]}"
+
+
 @dataclass
 class CalibrationReport:
     """What was made of what.
 
     counts      scores by origin: left_out, normals, log; damaged
-    attainable  the smallest rate that can be promised to a product, by kind of evidence; None where
-                there is no score; of bodies that turn only where there are some
+    attainable  the smallest rate that can be promised to a product
     points      recall against sideline rate; empty without damaged pictures
     left        pictures that don't count, and why
     """
@@ -71,15 +91,15 @@ class CalibrationReport:
     review: float | None
     products: int
     counts: dict[str, int]
-    attainable: dict[EvidenceKind, float | None]
+    attainable: list[Attainable]
     points: list[OperatingPoint] = field(default_factory=list)
     left: list[Problem] = field(default_factory=list)
 
     @property
     def attained(self) -> bool:
         """Whether the budget can be promised to products that are compared in place."""
-        found = self.attainable["placed"]
-        return found is not None and found <= self.budget
+        rates = [found.rate for found in self.attainable if found.kind == "placed"]
+        return all(rate is not None and rate <= self.budget for rate in rates)
 
 
 def calibrate_gallery(
@@ -132,9 +152,7 @@ def _adopted(
 ) -> CalibrationReport:
     serving = Serving(gallery, embedder, calibration=made)
     points = operating_points(serving, shown) if shown else []
-    attainable = {kind: made.attainable(kind) for kind in KINDS}
-    if attainable["turning"] is None:  # no product does
-        del attainable["turning"]
+    attainable = _attainable(made)
     report = CalibrationReport(
         "", made.budget, made.review, len(made.products), counts, attainable, points, left
     )
@@ -144,6 +162,16 @@ def _adopted(
     }
     page = calibration_page(report, build=made.build)
     return replace(report, calibration_id=adopt_calibration(root, body, page=page))
+
+
+def _attainable(made: SidelineCalibration) -> list[Attainable]:
+    found = []
+    for kind in KINDS:
+        groups = [counted(kind, product.count) for product in made.products.values()]
+        for group in sorted(set(groups)):
+            rate = made.attainable(kind, group)
+            found.append(Attainable(kind, group, groups.count(group), rate))
+    return [one for one in found if one.kind != "turning" or one.rate is not None]
 
 
 def _made(
@@ -184,7 +212,7 @@ class _Bench:
             left_out = {k: profile.null_scores(priors, kind=k).tolist() for k in kinds}
             ids = [reference.reference_id for reference in gallery.stored(name).references]
             found[name] = PristineScores(
-                references_digest(ids), left_out, {kind: [] for kind in kinds}
+                references_digest(ids), len(ids), left_out, {kind: [] for kind in kinds}
             )
             self.progress("profiles", number + 1, len(gallery))
         return found

@@ -11,8 +11,6 @@ import typer
 from anomaly import output
 from anomaly.calibrator import CalibrationReport, calibrate_gallery
 
-_COMPARED = {"placed": "in place", "turning": "as it turns", "anywhere": "without place"}
-
 
 def calibrate_command(
     gallery: Annotated[Path, typer.Argument(help="The gallery's folder.")],
@@ -64,13 +62,14 @@ def _show(report: CalibrationReport, root: Path) -> None:
         f"{counts['log']:,} confirmed inspections of {report.products:,} products",
         markup=False,
     )
-    for kind, rate in report.attainable.items():
+    for found in report.attainable:
+        rate = found.rate
         if rate is None or rate > report.budget:
             known = "no score" if rate is None else f"at best p = {rate:.2g}"
-            where = _COMPARED[kind]
             output.err.print(
-                f"compared {where}: {known}; where Amiss's own null can't promise the budget, "
-                "either, damage is for review: give more pristine pictures (--normals)",
+                f"compared {found.compared} (products: {found.products:,}): {known}; where Amiss's "
+                "own null can't promise the budget, either, damage is for review: give more "
+                "pristine pictures (--normals)",
                 style="yellow", markup=False,
             )  # fmt: skip
     if report.points:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from anomaly.calibrate import NullScores
-from anomaly.calibration import SidelineCalibration, references_digest
+from anomaly.calibration import SidelineCalibration
 from anomaly.nulls import KINDS, Nulls, known_nulls
 from anomaly.pose import ArraysOf, read_pose
 from anomaly.profile import MOST_COMPARED, STEP, Profile, ProfileStep, nearest_rows, read_profile
@@ -92,8 +92,8 @@ class Serving:
             return self._own_scores(product_id)
         known = self.nulls.beyond(self.profile(product_id))
         stored = self.gallery.stored(product_id).references
-        digest = references_digest([reference.reference_id for reference in stored])
-        found = {k: self._scores.sources(product_id, digest, kind=k) for k in KINDS}
+        ids = [reference.reference_id for reference in stored]
+        found = {k: self._scores.sources(product_id, ids, kind=k) for k in KINDS}
         # What is beyond the sources that the calibration has.
         return {
             kind: (

@@ -16,6 +16,8 @@ share a seed. The nulls of a product:
                of which it is none
     others     the flat pool of these nine tenths: nothing of its own but references
 
+`lent`: products with one reference if the flat pool of those with four holds for them.
+
 At 4 references all slices, at 16 those without poses and coverage; at one, where products differ
 most, two sets overall. A picture counts where it was
 compared in place: any other is never called damaged by its score (`in_place` says how many are).
@@ -242,6 +244,8 @@ def evaluate(rows: Sequence[Scored]) -> dict[str, Any]:
                 if count == shots
             },
         }
+    one, many = ([row for row in rendered if row.shots == shots] for shots in (1, 4))
+    figures["lent"] = _lent(one, many)
     figures["photographs"] = {
         name: _halves([row for row in rows if row.slice == name])
         for name in REAL
@@ -277,6 +281,22 @@ def _figures(rows: Sequence[Scored], budgets: Sequence[float], *, level: float) 
             if (count + 1) * budget >= 1
         ],
     }
+
+
+def _lent(rows: Sequence[Scored], lenders: Sequence[Scored]) -> list[dict[str, Any]]:
+    """Rates and recall of products if the flat pool of others holds for them."""
+    groups = _by_product(row for row in lenders if row.role == "calibration")
+    if not rows or len(groups) < LEAST_PRODUCTS:  # a run that has only begun
+        return []
+    nulls = {"": _nulls(groups, how="flat")[""]}
+    asked = {
+        "rate": [row for row in rows if row.role == "pristine" and row.evidence == "placed"],
+        "recall": [row for row in rows if row.role == "damaged"],
+    }
+    return [
+        {"budget": budget} | {name: _rate(some, nulls, budget) for name, some in asked.items()}
+        for budget in SLICE_BUDGETS
+    ]
 
 
 def _by_product(rows: Iterable[Scored]) -> dict[str, Floats]:

@@ -33,7 +33,13 @@ def scores(product: int, count: int) -> list[float]:
     return [product + 0.1 * n for n in range(count)]
 
 
-def made(*, products: int = 10, left_out: int = 2, pictures: int = 0) -> SidelineCalibration:
+def ids(product: int, count: int = 4) -> list[str]:
+    return [f"r{product}-{n}" for n in range(count)]
+
+
+def made(
+    *, products: int = 10, left_out: int = 2, pictures: int = 0, references: int = 4
+) -> SidelineCalibration:
     return SidelineCalibration(
         budget=0.05,
         review=None,
@@ -45,7 +51,8 @@ def made(*, products: int = 10, left_out: int = 2, pictures: int = 0) -> Sidelin
         priors={"product": Prior(1.0, 0.5, 0.25)},
         products={
             f"p{n}": PristineScores(
-                references_digest([f"r{n}"]),
+                references_digest(ids(n, references)),
+                references,
                 {"placed": scores(n, left_out), "anywhere": []},
                 {"placed": scores(10 * n, pictures), "anywhere": []},
             )
@@ -56,7 +63,7 @@ def made(*, products: int = 10, left_out: int = 2, pictures: int = 0) -> Sidelin
 
 
 def test_a_products_own_scores_come_first_then_the_gallerys_brought_to_it() -> None:
-    own, pooled = made().sources("p4", references_digest(["r4"]), kind="placed")
+    own, pooled = made().sources("p4", ids(4), kind="placed")
     assert (own.source, own.calibration_id, own.own) == ("product", "C", 2)
     assert own.scores.tolist() == pytest.approx([4.0, 4.1])
     model = fit_hierarchy({f"p{n}": np.array(scores(n, 2)) for n in range(10)})
@@ -65,11 +72,13 @@ def test_a_products_own_scores_come_first_then_the_gallerys_brought_to_it() -> N
     assert pooled.scores.tolist() == pytest.approx(model.null_for(own.scores).tolist())
 
 
-@pytest.mark.parametrize(("product", "reference"), [("p4", "another"), ("a new one", "r4")])
+@pytest.mark.parametrize(
+    ("product", "references"), [("p4", ["another", *ids(4, 3)]), ("a new one", ids(4))]
+)
 def test_scores_against_other_references_are_not_the_products_own(
-    product: str, reference: str
+    product: str, references: list[str]
 ) -> None:
-    own, pooled = made().sources(product, references_digest([reference]), kind="placed")
+    own, pooled = made().sources(product, references, kind="placed")
     assert len(own.scores) == own.own == pooled.own == 0
     assert sorted(pooled.scores.tolist()) == pytest.approx(
         sorted(score for n in range(10) for score in scores(n, 2))
@@ -78,26 +87,69 @@ def test_scores_against_other_references_are_not_the_products_own(
 
 def test_pictures_speak_alone_where_they_can_promise_the_budget() -> None:
     few, many = made(pictures=1), made(pictures=2)
-    assert not few.by_pictures("placed")  # 10 of them: 1/11
-    assert many.by_pictures("placed")  # 20: 1/21
-    assert few.attainable("placed") == pytest.approx(1 / 31)
-    assert many.attainable("placed") == pytest.approx(1 / 21)
-    own, _ = many.sources("p4", references_digest(["r4"]), kind="placed")
+    assert not few.by_pictures("placed", 3)  # 10 of them: 1/11
+    assert many.by_pictures("placed", 3)  # 20: 1/21
+    assert few.attainable("placed", 4) == pytest.approx(1 / 31)
+    assert many.attainable("placed", 4) == pytest.approx(1 / 21)
+    own, _ = many.sources("p4", ids(4), kind="placed")
     assert own.scores.tolist() == pytest.approx([40.0, 40.1])
 
 
 def test_pictures_of_few_products_dont_speak_for_all() -> None:
-    assert not made(products=7, pictures=9).by_pictures("placed")
+    assert not made(products=7, pictures=9).by_pictures("placed", 3)
+
+
+def of(*parts: SidelineCalibration) -> SidelineCalibration:
+    """The products of all parts in one gallery."""
+    products = {
+        f"{row}{name}": p for row, part in enumerate(parts) for name, p in part.products.items()
+    }
+    return replace(parts[0], products=products)
+
+
+def test_a_product_with_one_reference_is_not_held_to_what_those_with_more_score() -> None:
+    """It scores higher, because one reference shows less; pictures of products like it tell."""
+    many, single = made(pictures=3), made(pictures=2, left_out=0, references=1)
+    found = of(many, single)
+    _, pooled = found.sources("a new one", ["r"], kind="placed")
+    assert sorted(pooled.scores) == pytest.approx(
+        sorted(score for n in range(10) for score in scores(10 * n, 2))
+    )
+    assert found.attainable("placed", 1) == pytest.approx(1 / 21)
+    (alone,) = many.sources("a new one", ["r"], kind="placed")  # none like it: nothing is promised
+    assert not len(alone.scores)
+    assert many.attainable("placed", 1) is None
+
+
+def test_references_of_a_pair_were_each_held_against_one() -> None:
+    """So what they score holds for products with one, and their pictures for products with two."""
+    found = made(left_out=2, pictures=3, references=2)
+    _, one = found.sources("a new one", ["r"], kind="placed")
+    _, two = found.sources("a new one", ["r", "s"], kind="placed")
+    _, many = found.sources("a new one", ids(99), kind="placed")
+    assert (len(one.scores), len(two.scores)) == (20, 30)
+    assert (
+        many.scores.tolist() == two.scores.tolist()
+    )  # of the nearest fewer, which promise no less
+
+
+def test_one_that_does_not_say_how_many_references_it_had_lends_its_rates_only() -> None:
+    body = as_body(made())
+    for product in body["products"].values():
+        del product["count"]
+    older = from_body(body, calibration_id="C")
+    assert "how many references" in str(older.objection(FINGERPRINT))
+    assert older.budget == 0.05
 
 
 def test_where_fewer_than_three_products_have_scores_each_has_its_own_only() -> None:
     found = made(products=2, pictures=37)
-    (own,) = found.sources("p0", references_digest(["r0"]), kind="placed")
+    (own,) = found.sources("p0", ids(0), kind="placed")
     assert (own.source, own.own) == ("product", 39)
-    assert found.attainable("placed") == pytest.approx(1 / 40)
-    (none,) = made().sources("p0", references_digest(["r0"]), kind="anywhere")
+    assert found.attainable("placed", 4) == pytest.approx(1 / 40)
+    (none,) = made().sources("p0", ids(0), kind="anywhere")
     assert len(none.scores) == 0
-    assert made().attainable("anywhere") is None
+    assert made().attainable("anywhere", 4) is None
 
 
 def test_another_scoring_or_embedder_is_objected_to() -> None:

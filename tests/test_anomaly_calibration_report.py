@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from anomaly.calibration_report import calibration_page
-from anomaly.calibrator import CalibrationReport
+from anomaly.calibrator import Attainable, CalibrationReport
 from anomaly.operating import OperatingPoint
 from gallery.sources import Problem
 
@@ -13,7 +13,8 @@ from gallery.sources import Problem
 def report(*points: OperatingPoint, budget: float = 0.01) -> CalibrationReport:
     return CalibrationReport(
         "C", budget, 0.05, 14, {"left_out": 56, "normals": 780, "log": 12, "damaged": 120},
-        {"placed": 1 / 780, "anywhere": None}, list(points),
+        [Attainable("placed", 1, 2, 0.2), Attainable("placed", 3, 12, 1 / 780),
+         Attainable("anywhere", 1, 14, None)], list(points),
         [Problem("a <b>.png", "seen_before", "is a reference, or came before")],
     )  # fmt: skip
 
@@ -41,6 +42,14 @@ def test_what_cannot_be_promised_is_not_drawn() -> None:
     none = calibration_page(report(*points(0.001, 0.01, promised=0)), build="B")
     assert "<svg" not in none
     assert none.count("too few pristine scores") == 2
+
+
+def test_what_can_be_promised_is_said_by_how_many_references_there_are() -> None:
+    text = calibration_page(report(), build="B")
+    (one,) = re.findall("Compared in place with one reference.*", text)
+    (many,) = re.findall("Compared in place with three references or more.*", text)
+    assert "can't promise the budget" in one
+    assert "can't promise the budget" not in many
 
 
 def test_labels_that_would_run_into_each_other_are_left_out() -> None:

@@ -73,8 +73,12 @@ def test_scores_are_counted_by_where_they_come_from(
     assert made.calibration_id == report.calibration_id
     pictures = made.products[SHOP[0]].pictures
     assert sum(len(scores) for scores in pictures.values()) == 3
-    assert not made.by_pictures("placed")
-    assert report.attained == (report.attainable["placed"] <= 0.05)  # type: ignore[operator]
+    assert not made.by_pictures("placed", 3)
+    (placed,) = (found for found in report.attainable if found.kind == "placed")
+    assert (placed.references, placed.products) == (3, 3)
+    assert placed.compared == "in place with three references or more"
+    assert placed.rate is not None
+    assert report.attained == (placed.rate <= 0.05)
 
 
 def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:

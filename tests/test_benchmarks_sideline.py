@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,17 @@ def test_pictures_that_were_not_compared_in_place_are_never_sidelined() -> None:
     figures = evaluate(rows + lost)["4 references"]["slices"][SLICE]
     assert figures["damaged"] == 480
     assert figures["budgets"][0]["recall"]["flat"] < 0.5
+
+
+def test_what_products_with_four_references_lend_those_with_one_is_shown() -> None:
+    """Those score higher by 3, as their damage does with four."""
+    many = drawn(between=0)
+    one = [replace(row, shots=1, score=row.score + 3) for row in many]
+    figures = evaluate(many + one)
+    (five, _) = figures["lent"]
+    assert five["rate"] > 0.8
+    assert figures["1 references"]["overall"]["budgets"][0]["rates"]["others"] < 0.1
+    assert evaluate(many)["lent"] == []
 
 
 def test_photographs_are_judged_by_their_other_half() -> None:
