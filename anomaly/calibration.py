@@ -88,47 +88,47 @@ class SidelineCalibration:
         self, product_id: str, references: Sequence[str], *, kind: EvidenceKind
     ) -> tuple[NullScores, ...]:
         """Null scores that hold for a product with references of these IDs: its own, then the
-        gallery's brought to it: of products with as many or, where fewer than three such have any,
-        of those with the nearest fewer, which promise no less."""
+        gallery's brought to it: of products with as many, and after them of those with fewer, the
+        nearest first, which promise no less. Fewer than three products lend nothing."""
         found = self.products.get(product_id)
         fresh = found is not None and found.references == references_digest(references)
-        group = self._group(kind, len(references))
-        own = self._own(found if fresh else None, kind, group)
-        alone = NullScores("product", own, self.calibration_id, len(own))
-        pool = self._pools[kind, group]
-        if pool is None:
-            return (alone,)
-        return alone, NullScores("pooled", pool.null_for(own), self.calibration_id, len(own))
+        own = found if fresh else None
+        alone = self._alone(own, kind)
+        return NullScores("product", alone, self.calibration_id, len(alone)), *(
+            self._brought(pool, self._own(own, kind, group))
+            for group, pool in self._lent(kind, len(references))
+        )
+
+    def _brought(self, pool: Hierarchy, own: Floats) -> NullScores:
+        return NullScores("pooled", pool.null_for(own), self.calibration_id, len(own))
 
     def attainable(self, kind: EvidenceKind, references: int) -> float | None:
-        """The smallest p-value that products with so many references get from their pool, or where
+        """The smallest p-value that products with so many references get from a pool, or where
         there is none, from one product's own scores; None without any."""
-        group = self._group(kind, references)
-        pool = self._pools[kind, group]
-        if pool is not None:
-            return 1 / (1 + sum(len(scores) for scores in pool.groups))
-        most = max((len(self._own(p, kind, group)) for p in self.products.values()), default=0)
+        pools = [pool for _, pool in self._lent(kind, references)]
+        if pools:
+            return 1 / (1 + max(sum(map(len, pool.groups)) for pool in pools))
+        same = [
+            p for p in self.products.values() if counted(kind, p.count) == counted(kind, references)
+        ]
+        most = max((len(self._alone(p, kind)) for p in same), default=0)
         return 1 / (1 + most) if most else None
 
-    def _group(self, kind: EvidenceKind, references: int) -> int:
-        """The group whose scores hold for so many references: the largest that has a pool, or
-        without one, that which has as many."""
-        fewer = [count for count in COUNTS[kind] if count <= counted(kind, references)]
-        pooled = [count for count in fewer if self._pools[kind, count] is not None]
-        return max(pooled or fewer)
+    def _lent(self, kind: EvidenceKind, references: int) -> list[tuple[int, Hierarchy]]:
+        """Pools that hold for so many references, the nearest first."""
+        fewer = [group for group in COUNTS[kind] if group <= counted(kind, references)]
+        found = [(group, self._pools[kind, group]) for group in reversed(fewer)]
+        return [(group, pool) for group, pool in found if pool is not None]
 
     @cached_property
     def _pools(self) -> dict[_Group, Hierarchy | None]:
-        names = sorted(self.products)
+        return {(kind, group): self._pool(kind, group) for kind in KINDS for group in COUNTS[kind]}
+
+    def _pool(self, kind: EvidenceKind, group: int) -> Hierarchy | None:
+        own = {name: self._own(found, kind, group) for name, found in self.products.items()}
+        names = sorted(name for name, scores in own.items() if len(scores))
         rows = np.unique(np.linspace(0, len(names) - 1, min(_SAMPLE, len(names))).astype(int))
-        sample = {names[row]: self.products[names[row]] for row in rows}
-        return {
-            (kind, group): fit_hierarchy(
-                {name: self._own(found, kind, group) for name, found in sample.items()}
-            )
-            for kind in KINDS
-            for group in COUNTS[kind]
-        }
+        return fit_hierarchy({names[row]: own[names[row]] for row in rows})
 
     def _own(self, found: PristineScores | None, kind: EvidenceKind, group: int) -> Floats:
         """A product's scores against as many references as the group has."""
@@ -137,6 +137,15 @@ class SidelineCalibration:
         left_out, pictures = _grouped(found, kind, group)
         scores = pictures if self.by_pictures(kind, group) else [*left_out, *pictures]
         return np.asarray(scores, np.float32)
+
+    def _alone(self, found: PristineScores | None, kind: EvidenceKind) -> Floats:
+        """What holds for the product itself: its references, each against one fewer than it has,
+        promise no less than its pictures."""
+        if found is None:
+            return np.zeros(0, np.float32)
+        left_out, pictures = found.left_out.get(kind, ()), found.pictures.get(kind, ())
+        enough = self.by_pictures(kind, counted(kind, found.count))
+        return np.asarray(pictures if enough else [*left_out, *pictures], np.float32)
 
     def by_pictures(self, kind: EvidenceKind, group: int) -> bool:
         """Whether pristine pictures alone tell what the budget needs; else the references' own

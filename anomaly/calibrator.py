@@ -57,10 +57,9 @@ class Evidenced:
 
 @dataclass(frozen=True)
 class Attainable:
-    """The smallest `rate` that can be promised to the `products` of a gallery that have so many
-    `references`, 3 stands for more as well; None where there is no score. Kinds of evidence that
-    don't hang on their number have 1 for all, and bodies that turn are named where there are some.
-    """
+    """The smallest `rate` that can be promised to the `products` of a gallery that may be compared
+    so and have so many `references`, 3 stands for more as well; None where there is no score. Kinds
+    of evidence that don't hang on their number have 1 for all."""
 
     kind: EvidenceKind
     references: int
@@ -97,7 +96,7 @@ class CalibrationReport:
 
     @property
     def attained(self) -> bool:
-        """Whether the budget can be promised to products that are compared in place."""
+        """Whether the budget can be promised to all products that are compared in place."""
         rates = [found.rate for found in self.attainable if found.kind == "placed"]
         return all(rate is not None and rate <= self.budget for rate in rates)
 
@@ -167,11 +166,12 @@ def _adopted(
 def _attainable(made: SidelineCalibration) -> list[Attainable]:
     found = []
     for kind in KINDS:
-        groups = [counted(kind, product.count) for product in made.products.values()]
+        asked = [product for product in made.products.values() if kind in product.left_out]
+        groups = [counted(kind, product.count) for product in asked]
         for group in sorted(set(groups)):
             rate = made.attainable(kind, group)
             found.append(Attainable(kind, group, groups.count(group), rate))
-    return [one for one in found if one.kind != "turning" or one.rate is not None]
+    return found
 
 
 def _made(

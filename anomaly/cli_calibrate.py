@@ -45,7 +45,7 @@ def calibrate_command(
 
 def _as_row(report: CalibrationReport) -> dict[str, Any]:
     return {
-        "schema": "amiss.calibrate/1",
+        "schema": "amiss.calibrate/2",
         **asdict(report),
         "attained": report.attained,
         "points": [point.as_json() for point in report.points],

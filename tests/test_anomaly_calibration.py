@@ -116,7 +116,7 @@ def test_a_product_with_one_reference_is_not_held_to_what_those_with_more_score(
         sorted(score for n in range(10) for score in scores(10 * n, 2))
     )
     assert found.attainable("placed", 1) == pytest.approx(1 / 21)
-    (alone,) = many.sources("a new one", ["r"], kind="placed")  # none like it: nothing is promised
+    (alone,) = many.sources("a new one", ["r"], kind="placed")  # none like it: nothing is lent
     assert not len(alone.scores)
     assert many.attainable("placed", 1) is None
 
@@ -125,12 +125,40 @@ def test_references_of_a_pair_were_each_held_against_one() -> None:
     """So what they score holds for products with one, and their pictures for products with two."""
     found = made(left_out=2, pictures=3, references=2)
     _, one = found.sources("a new one", ["r"], kind="placed")
-    _, two = found.sources("a new one", ["r", "s"], kind="placed")
-    _, many = found.sources("a new one", ids(99), kind="placed")
-    assert (len(one.scores), len(two.scores)) == (20, 30)
-    assert (
-        many.scores.tolist() == two.scores.tolist()
-    )  # of the nearest fewer, which promise no less
+    _, *lent = found.sources("a new one", ["r", "s"], kind="placed")
+    assert [len(pool.scores) for pool in (one, *lent)] == [20, 30, 20]
+    _, *more = found.sources("a new one", ids(99), kind="placed")  # they promise no less
+    assert [p.scores.tolist() for p in more] == [p.scores.tolist() for p in lent]
+
+
+def test_a_few_pictures_take_nothing_from_what_references_promise() -> None:
+    """Three pictures of products with three references are a pool of their own; what those
+    references scored, each against two, holds on."""
+    many = made(products=100, left_out=3, references=3)
+    some = {
+        name: replace(found, pictures={"placed": [float(n)]}) if n < 3 else found
+        for n, (name, found) in enumerate(many.products.items())
+    }
+    found = replace(many, products=some)
+    _, few, all_of_them = found.sources("p50", ids(50, 3), kind="placed")
+    assert (len(few.scores), len(all_of_them.scores)) == (3, 300)
+    assert found.attainable("placed", 3) == pytest.approx(1 / 301)
+
+
+def test_a_products_own_pictures_count_where_no_other_has_any() -> None:
+    many = made(products=100, left_out=3, references=3)
+    busy = replace(many.products["p4"], pictures={"placed": scores(0, 300)})
+    found = replace(many, products={**many.products, "p4": busy})
+    own, pooled = found.sources("p4", ids(4, 3), kind="placed")
+    assert (len(own.scores), pooled.own) == (303, 3)
+
+
+def test_products_that_are_rare_by_their_references_are_not_sampled_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("anomaly.calibration._SAMPLE", 8)
+    many, single = made(products=60), made(products=3, pictures=5, left_out=0, references=1)
+    assert of(many, single).attainable("placed", 1) == pytest.approx(1 / 16)
 
 
 def test_one_that_does_not_say_how_many_references_it_had_lends_its_rates_only() -> None:

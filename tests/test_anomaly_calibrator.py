@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from anomaly import Inspector, calibrator
-from anomaly.calibration import current_calibration
-from anomaly.calibrator import calibrate_gallery
+from anomaly.calibration import PristineScores, SidelineCalibration, current_calibration
+from anomaly.calibrator import Attainable, _attainable, calibrate_gallery
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
 from anomaly.operating import wilson
@@ -79,6 +79,22 @@ def test_scores_are_counted_by_where_they_come_from(
     assert placed.compared == "in place with three references or more"
     assert placed.rate is not None
     assert report.attained == (placed.rate <= 0.05)
+
+
+def test_what_can_be_promised_is_told_for_products_that_are_compared_so() -> None:
+    def product(count: int, **left_out: list[float]) -> PristineScores:
+        return PristineScores("", count, left_out, {kind: [] for kind in left_out})  # type: ignore[arg-type]
+
+    boxes = {f"box{n}": product(4, placed=[1.0] * 4, anywhere=[1.0] * 4) for n in range(5)}
+    bottles = {f"bottle{n}": product(2, turning=[1.0] * 2, anywhere=[1.0] * 2) for n in range(3)}
+    made = SidelineCalibration(
+        0.05, None, "B", None, 0, "", {}, {}, {**boxes, **bottles}
+    )  # fmt: skip
+    assert _attainable(made) == [
+        Attainable("placed", 3, 5, 1 / 21),
+        Attainable("turning", 1, 3, 1 / 7),
+        Attainable("anywhere", 1, 8, 1 / 27),
+    ]
 
 
 def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from anomaly.cli import app
@@ -22,10 +23,13 @@ def test_a_calibration_is_made_served_and_followed(shop_copy: Path, tmp_path: Pa
     done = _run("calibrate", str(shop_copy), "--budget", "0.1", "--review", "0.3", "--json")
     assert done.exit_code == 0, done.output
     row = json.loads(done.stdout)
-    assert row["schema"] == "amiss.calibrate/1"
+    assert row["schema"] == "amiss.calibrate/2"
     assert row["calibration_id"] == read_current(shop_copy).calibration
     assert row["counts"] == {"left_out": 12, "normals": 0, "log": 0, "damaged": 0}
     assert (row["attained"], row["points"]) == (True, [])
+    (in_place,) = (found for found in row["attainable"] if found["kind"] == "placed")
+    assert (in_place["references"], in_place["products"]) == (3, 3)
+    assert in_place["rate"] == pytest.approx(1 / 13, abs=1e-6)
     assert _run("check", str(shop_copy)).exit_code == 0
     picture = tmp_path / "picture.png"
     shutil.copy(next((shop_copy / "catalog" / "originals").glob("*/*")), picture)
