@@ -21,7 +21,7 @@ from anomaly.calibrate import NullScores
 from anomaly.config import DEFAULT_BUDGET, InspectConfig
 from anomaly.errors import ConfigError
 from anomaly.hierarchy import Hierarchy, fit_hierarchy
-from anomaly.nulls import COUNTS, KINDS, comparable_fields, counted
+from anomaly.nulls import COUNTS, comparable_fields, counted
 from anomaly.pipeline import SCORING
 from anomaly.results import EvidenceKind
 from anomaly.score import Prior
@@ -31,6 +31,9 @@ from gallery.calibrations import read_calibration
 from gallery.errors import DamagedGallery
 from gallery.publish import read_current
 
+CALIBRATED: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
+"""Kinds of evidence whose scores are kept. Pictures are of the line's own light, whatever it is:
+those that are `relit` are among the placed."""
 _LEAST_PRODUCTS = 8  # with pictures, before they speak for the others
 _SAMPLE = 4096  # products that are pooled
 Scores = Mapping[EvidenceKind, Sequence[float]]
@@ -122,7 +125,9 @@ class SidelineCalibration:
 
     @cached_property
     def _pools(self) -> dict[_Group, Hierarchy | None]:
-        return {(kind, group): self._pool(kind, group) for kind in KINDS for group in COUNTS[kind]}
+        return {
+            (kind, group): self._pool(kind, group) for kind in CALIBRATED for group in COUNTS[kind]
+        }
 
     def _pool(self, kind: EvidenceKind, group: int) -> Hierarchy | None:
         own = {name: self._own(found, kind, group) for name, found in self.products.items()}
@@ -156,7 +161,7 @@ class SidelineCalibration:
     def _enough(self) -> frozenset[_Group]:
         counts = {
             (kind, group): [len(_grouped(p, kind, group)[1]) for p in self.products.values()]
-            for kind in KINDS
+            for kind in CALIBRATED
             for group in COUNTS[kind]
         }
         return frozenset(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from anomaly.builder import Progress, _quiet, embedder_for
 from anomaly.calibration import (
+    CALIBRATED,
     PristineScores,
     SidelineCalibration,
     as_body,
@@ -27,7 +28,7 @@ from anomaly.calibration_report import calibration_page
 from anomaly.config import inspect_config
 from anomaly.inspection import Request, inspect_picture
 from anomaly.log import InspectionLog
-from anomaly.nulls import KINDS, comparable_fields, counted
+from anomaly.nulls import comparable_fields, counted
 from anomaly.operating import OperatingPoint, Shown, operating_points
 from anomaly.pipeline import SCORING, StageClock
 from anomaly.profile import Profile
@@ -165,7 +166,7 @@ def _adopted(
 
 def _attainable(made: SidelineCalibration) -> list[Attainable]:
     found = []
-    for kind in KINDS:
+    for kind in CALIBRATED:
         asked = [product for product in made.products.values() if kind in product.left_out]
         groups = [counted(kind, product.count) for product in asked]
         for group in sorted(set(groups)):
@@ -210,6 +211,8 @@ class _Bench:
             profile = self.serving.profile(name)
             kinds = [profile.kind(placed=placed) for placed in (True, False)]
             left_out = {k: profile.null_scores(priors, kind=k).tolist() for k in kinds}
+            if "placed" in left_out:
+                left_out["placed"] += profile.null_scores(priors, kind="relit").tolist()
             ids = [reference.reference_id for reference in gallery.stored(name).references]
             found[name] = PristineScores(
                 references_digest(ids), len(ids), left_out, {kind: [] for kind in kinds}

@@ -46,6 +46,7 @@ _WIDE = 0.15  # span of an alignment from which the second holds
 _SEAM = 4  # cells on each side of the picture's border
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
+_UNEVEN = 0.2  # range of the light's logarithm: of rendered pictures under it, 4 % are in a shadow
 _LEAST_RIM = 1e-3  # distance of patches that are one and the same
 _GLIDES = 0.01  # of the product, more than a cell beyond the other's bounds, on both sides
 _SLIDES = 0.1  # the same, on either side: of pristine pictures no flat product's have half of it
@@ -108,11 +109,9 @@ def _with_pixels(
     picture: Callable[[], Pixels] | None,
 ) -> Comparison:
     """With the channels that are finer than patches."""
-    finer = [
-        *_outline_channel(foreground, pairs, view),
-        *_pixel_channels(picture, pairs, view, found),
-    ]
-    return replace(found, placed=(*found.placed, *finer))
+    outline = _outline_channel(foreground, pairs, view)
+    pixels, relit = _pixel_channels(picture, pairs, view, found)
+    return replace(found, placed=(*found.placed, *outline, *pixels), relit=relit)
 
 
 def _in_place(
@@ -171,16 +170,18 @@ def _pixel_channels(
     pairs: Sequence[tuple[Reference, Pairing]],
     view: View,
     comparison: Comparison,
-) -> list[Channel]:
-    """Roots, because what is usual varies with its size from product to product; logarithms where
-    it varies in proportion: print of stiff and of soft products. A part of the product says too
-    little of where the rest lies to ask for bends.
+) -> tuple[list[Channel], bool]:
+    """And whether the light is another than any reference's. Roots, because what is usual varies
+    with its size from product to product; logarithms where it varies in proportion: print of stiff
+    and of soft products. A part of the product says too little of where the rest lies to ask for
+    bends.
     """
     matched = lay_upon(picture(), view, pairs) if picture is not None else None
     if matched is None:
-        return []
-    found = []
+        return [], False
+    found, relit = [], False
     if (details := compare_details(matched)) is not None:
+        relit = details.uneven > _UNEVEN
         excess = np.sqrt(details.excess)
         if comparison.bounded:
             excess = np.where(within(comparison.product), excess, np.float32(np.nan))
@@ -188,7 +189,7 @@ def _pixel_channels(
     if comparison.coverage >= _WHOLE and (bends := compare_bends(matched)) is not None:
         moved = np.log(bends.moved + _STILL_PX).astype(np.float32)
         found.append(Channel("bend", moved, math.log(bends.score + _STILL_PX), bends.share))
-    return found
+    return found, relit
 
 
 def _outline_channel(

@@ -31,6 +31,7 @@ class Facts:
     units          of a set from which one is missing, or None
     explained      share of the product in the picture that is like an aligned reference, 0 to 1
     turning        whether the product is a body that turns about its axis
+    relit          whether it was held to pristine pictures in other light than their references'
     """
 
     product_id: str
@@ -47,6 +48,7 @@ class Facts:
     units: Units | None = None
     explained: float = 1.0
     turning: bool = False
+    relit: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ def decide(facts: Facts) -> Decision:
             "and rebuild",
         )  # fmt: skip
     rarity = f"p = {calibrated.p_value:.2g} among {calibrated.calibration.n} pristine pictures"
+    if facts.relit:
+        rarity += " in other light than their references"
     if not (calibrated.suspicious or calibrated.to_review):
         how = compared_with(facts.alignment, turning=facts.turning)
         return _say(

@@ -40,6 +40,7 @@ _DARK = 8.0  # grey levels added before ratios are taken
 _WINDOW = 21  # of the running median, in pixels of `coarse_size`
 _SIGMA = _WINDOW / 2.6  # beyond the product, where it is continued
 _LOG_STEPS = 80.0  # of the gain's logarithm, per unit, so that it fits a byte
+_ENDS = (0.02, 0.98)  # quantiles between which light is called uneven
 _GAMMA = 2.2  # of a byte: light adds up in its power
 _LEAST_VEIL = 8.0  # of 255, linear: under it, none is looked for
 _STEEPEST = 0.2  # of a small veil's peak per pixel of `coarse_size`: more is no light
@@ -57,10 +58,13 @@ _TO_BYTE = np.minimum(_BRIGHT, 255).astype(np.uint8)
 @dataclass(frozen=True)
 class Details:
     """`excess`: (H, W) float32 on the view's grid, grey levels beyond what the references allow at
-    a cell's worst place; NaN where nothing was compared. `share` of the product compared."""
+    a cell's worst place; NaN where nothing was compared. `share` of the product compared. `uneven`:
+    by how much, as a natural logarithm, the query's light over that of the reference which is lit
+    most alike differs between its brightest and its darkest places."""
 
     excess: Floats
     share: float
+    uneven: float
 
 
 def compare_details(matched: Matched) -> Details | None:
@@ -74,15 +78,17 @@ def compare_details(matched: Matched) -> Details | None:
     seen = np.logical_or.reduce([one.seen for one in beyond])
     excess = matched.by_cell(least, seen)
     known = np.isfinite(excess)
-    return Details(excess, float(known.mean())) if known.any() else None
+    uneven = min(one.uneven for one in beyond)
+    return Details(excess, float(known.mean()), uneven) if known.any() else None
 
 
 @dataclass(frozen=True)
 class _Beyond:
-    """(h, w): uint8 excess, 255 where `seen` is False."""
+    """(h, w): uint8 excess, 255 where `seen` is False; see `Details` for `uneven`."""
 
     excess: Pixels
     seen: Mask
+    uneven: float
 
 
 def _beyond(query: Pixels, coarse: Pixels, laid: Laid) -> _Beyond:
@@ -90,14 +96,15 @@ def _beyond(query: Pixels, coarse: Pixels, laid: Laid) -> _Beyond:
     there, on = laid.picture, laid.known
     inside = _coarse(on * np.uint8(255)) > 127
     if not inside.any():
-        return _Beyond(np.full(on.shape, 255, np.uint8), np.zeros(on.shape, np.bool_))
+        return _Beyond(np.full(on.shape, 255, np.uint8), np.zeros(on.shape, np.bool_), np.inf)
     explained, band = _Light(coarse, _coarse(there), inside), _band(there)
     excess = _off_band(explained.as_gain(query), *band)
     if (lifted := explained.as_veil(query, there)) is not None:
         excess = cv2.min(excess, _off_band(lifted, *band))
     if not laid.trusted:
         on = _fixed(excess, on, laid.product)
-    return _Beyond(np.where(on > 0, excess, np.uint8(255)), np.asarray(on > 0))
+    seen = np.asarray(on > 0)
+    return _Beyond(np.where(seen, excess, np.uint8(255)), seen, explained.uneven)
 
 
 def _coarse(picture: Pixels) -> Pixels:
@@ -115,13 +122,24 @@ class _Light:
 
     def as_gain(self, query: Pixels) -> Pixels:
         """The query's picture as the reference's light would show it."""
-        grey, other = (_grey(one.astype(np.float32)) for one in (self.here, self.there))
-        ratio = np.log((grey + _DARK) / (other + _DARK))
-        brighter = (self._median(ratio * np.float32(_LOG_STEPS) + 128) - 128) / _LOG_STEPS
-        gain = _as_large(np.exp(-brighter), query)
+        gain = _as_large(np.exp(-self._brighter), query)
         lit = cv2.multiply(query, cv2.merge([gain] * 3), dtype=cv2.CV_8U)
         rest = cv2.merge([(gain - 1) * np.float32(_DARK)] * 3)
         return np.asarray(cv2.add(lit, rest, dtype=cv2.CV_8U))
+
+    @property
+    def uneven(self) -> float:
+        """The range of the gain's logarithm, but for its outermost fiftieths."""
+        low, high = np.quantile(self._brighter[self.inside], _ENDS)
+        return float(high - low)
+
+    @cached_property
+    def _brighter(self) -> Floats:
+        """(h, w) logarithm of the query's light over the reference's."""
+        grey, other = (_grey(one.astype(np.float32)) for one in (self.here, self.there))
+        ratio = np.log((grey + _DARK) / (other + _DARK))
+        median = self._median(ratio * np.float32(_LOG_STEPS) + 128)
+        return np.asarray((median - 128) / _LOG_STEPS, np.float32)
 
     def as_veil(self, query: Pixels, there: Pixels) -> Pixels | None:
         """The query's picture without light that was added to it; None where there is next to none.

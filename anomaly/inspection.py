@@ -156,6 +156,7 @@ def _against(
         units=_units(evidence, judged, serving, clock),
         explained=judged.explained(evidence.comparison.product),
         turning=profile.turns,
+        relit=_held_to_other_light(evidence, judged),
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
@@ -163,6 +164,12 @@ def _against(
     result = _result(request, serving, clock, decide(facts), product_id=product_id)
     result = _with_figures(result, evidence, judged, facts)
     return _with_picture(result, request, evidence, judged, serving, clock)
+
+
+def _held_to_other_light(evidence: Evidence, judged: Judgement) -> bool:
+    """What ships keeps them apart for certain; calibrations hold the light of the line."""
+    known = judged.calibrated and judged.calibrated.calibration.source == "shipped"
+    return bool(known) and evidence.comparison.kind == "relit"
 
 
 def _vector(query: Query) -> Floats | None:

@@ -23,11 +23,11 @@ from embeddings.patches import Floats
 from gallery.reader import Gallery
 
 SHIPPED = "shipped_null.json"
-KINDS: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
+KINDS: tuple[EvidenceKind, ...] = ("placed", "relit", "turning", "anywhere")
 # References, or more, by which null scores are kept: what few don't show makes pristine pictures
 # score high in place. Other scores didn't rise with fewer.
 COUNTS: Mapping[EvidenceKind, tuple[int, ...]] = {
-    "placed": (1, 2, 3), "turning": (1,), "anywhere": (1,),
+    "placed": (1, 2, 3), "relit": (1, 2, 3), "turning": (1,), "anywhere": (1,),
 }  # fmt: skip
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
@@ -63,14 +63,18 @@ class Nulls:
 
     def _beyond(self, kind: EvidenceKind, references: int) -> tuple[NullScores, ...]:
         """Of as many references or, where the gallery has none such, of the nearest fewer, which
-        promise no less; of more only where nothing ships."""
+        promise no less; of more, or of pictures in the references' light for such in other light,
+        only where nothing ships."""
         pooled, shipped = self.pooled.get(kind, {}), self.shipped.get(kind, {})
         found = [
             by_count[max(fewer)]
             for by_count in (pooled, shipped)
             if (fewer := [count for count in by_count if count <= counted(kind, references)])
         ]
-        return tuple(found) if found or not pooled else (pooled[min(pooled)],)
+        if pooled and not found:
+            found = [pooled[min(pooled)]]
+        alike = self._beyond("placed", references) if kind == "relit" and not self.shipped else ()
+        return (*found, *alike)
 
 
 def counted(kind: EvidenceKind, references: int) -> int:

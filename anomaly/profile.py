@@ -1,10 +1,9 @@
 """What a product's references say about each other: learned at build, one record per product.
 
 References are turned to lie alike (`pose`); then each is examined against its nearest siblings,
-itself left out. That tells whether the
-product has a form (its references register with each other) or none (cookies, loose bags), what
-each channel says of pristine pictures, where on the product it says it (`tolerance`), and how far
-apart their vectors lie.
+itself left out (`left_out`). That tells whether the product has a form (its references register
+with each other) or none (cookies, loose bags), what each channel says of pristine pictures, where
+on the product it says it (`tolerance`), and how far apart their vectors lie.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 
+from anomaly.left_out import LeftOut, raw_of, read_left_out
 from anomaly.pipeline import SCORING, Query, examine
 from anomaly.pose import POSE_VERSION, full_size, pose, stored_poses, with_poses
-from anomaly.results import OF_PLACES, Channel, EvidenceKind, Null, Places
+from anomaly.results import IN_PLACE, Channel, EvidenceKind, Null, Places, evidence_kind
 from anomaly.score import Prior, combine, fit_null, studentised
-from anomaly.tolerance import Maps, Stored, eased, own_maps
+from anomaly.tolerance import Maps, eased, own_maps
 from embeddings.embedder import Embedder, Embedding
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
@@ -33,7 +32,7 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 6
+PROFILE_VERSION = 7
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
@@ -60,30 +59,6 @@ _FORM = 0.25  # share of pairs that must register for a product of many faces to
 _LONERS = 0.1  # share of references, or one, that may register with none of their siblings then
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
 _TURNS = 0.2  # share of pairs whose print went round the body, from which the product turns
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """Raw channel scores of one reference against its siblings; `placed` empty if none registered.
-
-    registered  siblings that registered, unless the patches refute it, of those `compared`
-    distance  cosine distance to the nearest sibling's vector
-    reference_id  whose they are
-    maps      what its placed channels said, cell by cell
-    bare      their raw scores, not set against what is usual at each place
-    laid, gliding  siblings compared place by place, and those whose print went round the body
-    """
-
-    placed: Mapping[str, float]
-    anywhere: Mapping[str, float]
-    registered: int
-    compared: int
-    distance: float
-    reference_id: str = ""
-    maps: Maps = field(default_factory=dict, compare=False)
-    bare: Mapping[str, float] = field(default_factory=dict)
-    laid: int = 0
-    gliding: int = 0
 
 
 @dataclass(frozen=True)
@@ -161,36 +136,24 @@ class Profile:
         fall = {name: ((count - 1) / count) ** power for name, power in _FALL.items() if count}
         return {name: [fall.get(name, 1.0) * v for v in values] for name, values in raw.items()}
 
-    def kind(self, *, placed: bool) -> EvidenceKind:
-        """Of the evidence that a picture of the product gives, by whether it was `placed`."""
-        if not placed:
-            return "anywhere"
-        return "turning" if self.turns else "placed"
+    def kind(self, *, placed: bool, relit: bool = False) -> EvidenceKind:
+        """Of the evidence that a picture of the product gives, by whether it was `placed`, and
+        `relit`."""
+        return evidence_kind(placed=placed, turning=self.turns, relit=relit)
 
     def null_scores(self, priors: Mapping[str, Prior], *, kind: EvidenceKind) -> Floats:
         """The references' own scores, each under nulls that it had no part in. What a product that
-        doesn't turn would score if it did is `turning`; one that does has none that are `placed`.
-        """
+        doesn't turn would score if it did is `turning`; one that does has none in place, be they
+        `placed` or `relit`."""
         scores: list[float] = []
-        if kind == "placed" and self.turns:
-            return np.asarray(scores, np.float32)
         for row, entry in enumerate(self.left_out):
+            if kind in IN_PLACE and self.kind(placed=True, relit=entry.relit) != kind:
+                continue
             raw = raw_of(entry, kind)
             nulls = self.nulls(priors, without=row, only=raw)
             if found := studentised(raw, nulls):
                 scores.append(combine(found, nulls))
         return np.asarray(scores, np.float32)
-
-
-def raw_of(entry: LeftOut, kind: EvidenceKind) -> dict[str, float]:
-    """A reference's raw scores that are such evidence, by channel."""
-    raw = entry.anywhere if kind == "anywhere" else entry.placed
-    return without_places(raw) if kind == "turning" else dict(raw)
-
-
-def without_places(raw: Mapping[str, float]) -> dict[str, float]:
-    """What a comparison by place would say if the product turned, by channel."""
-    return {name: value for name, value in raw.items() if name not in OF_PLACES}
 
 
 def _loose(name: str, null: Null) -> float:
@@ -271,6 +234,7 @@ class ProfileStep:
             compared=len(siblings),
             distance=1 - max(float(s.vector @ one.vector) for s in siblings),
             gliding=placed.comparison.gliding,
+            relit=placed.comparison.relit,
         )
 
 
@@ -288,6 +252,7 @@ class _Looked:
     compared: int
     distance: float
     gliding: int
+    relit: bool
 
 
 def _collected(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
@@ -339,6 +304,7 @@ def _entry(one: _Looked, learned: Mapping[str, Maps]) -> dict[str, object]:
         "maps": {name: stored.highest for name, stored in one.maps.items()},
         "laid": len(one.places),
         "gliding": one.gliding,
+        "relit": one.relit,
     }
 
 
@@ -375,20 +341,10 @@ def nearest_rows(vector: Floats, vectors: Floats) -> list[int]:
 def read_profile(record: Record) -> Profile:
     """The profile that a build stored. Raises `DamagedGallery` if it is none."""
     try:
-        entries = tuple(_read(entry, record) for entry in record.meta["left_out"])
+        entries = tuple(read_left_out(entry, record) for entry in record.meta["left_out"])
         return Profile(entries, frozenset(record.meta.get("poses", ())))
     except (KeyError, TypeError) as error:
         raise DamagedGallery(f"a product's profile is not one ({error!r})") from error
-
-
-def _read(entry: Mapping[str, Any], record: Record) -> LeftOut:
-    """`maps` only where the record was read with its arrays."""
-    maps = {
-        name: Stored(record.arrays[key], highest)
-        for name, highest in entry["maps"].items()
-        if (key := f"{entry['reference_id']}/{name}") in record.arrays
-    }
-    return LeftOut(**{**entry, "maps": maps})
 
 
 def _scores(channels: Sequence[Channel]) -> dict[str, float]:

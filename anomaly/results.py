@@ -23,8 +23,10 @@ from gallery.describe import Reference
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
-EvidenceKind = Literal["placed", "turning", "anywhere"]
-"""Compared place by place; in its place, but as a body that turns; wherever it lies."""
+EvidenceKind = Literal["placed", "relit", "turning", "anywhere"]
+"""Compared place by place; so, but in other light than any reference; in its place, but as a body
+that turns; wherever it lies."""
+IN_PLACE = frozenset({"placed", "relit"})
 OF_PLACES = frozenset({"product", "rim", "missing", "outline", "detail", "bend"})
 """Channels that ask for places on the product. A body that turns has none."""
 Places = NDArray[np.float32]
@@ -254,6 +256,14 @@ class Channel:
     valid_fraction: float
 
 
+def evidence_kind(*, placed: bool, turning: bool, relit: bool) -> EvidenceKind:
+    if not placed:
+        return "anywhere"
+    if turning:
+        return "turning"
+    return "relit" if relit else "placed"
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Channels on the view's grid, and where the product lies.
@@ -268,6 +278,7 @@ class Comparison:
     besides   gives what else counts of a picture that fits no reference, if its product has a form
     gliding   how many of `places` are of references whose print went round the product's body
     turning   whether the product was taken for a body that turns: none of `places` was asked
+    relit     whether its light differs from place to place from that of all that were aligned
     """
 
     placed: tuple[Channel, ...]
@@ -280,6 +291,7 @@ class Comparison:
     besides: Callable[[], tuple[Channel, ...]] = tuple
     gliding: int = 0
     turning: bool = False
+    relit: bool = False
 
     @cached_property
     def anywhere(self) -> tuple[Channel, ...]:
@@ -295,9 +307,7 @@ class Comparison:
     @property
     def kind(self) -> EvidenceKind:
         """Which it is: their scores have nulls of their own."""
-        if not self.placed:
-            return "anywhere"
-        return "turning" if self.turning else "placed"
+        return evidence_kind(placed=bool(self.placed), turning=self.turning, relit=self.relit)
 
 
 @dataclass(frozen=True)

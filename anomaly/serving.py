@@ -8,8 +8,8 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from anomaly.calibrate import NullScores
-from anomaly.calibration import SidelineCalibration
-from anomaly.nulls import KINDS, Nulls, known_nulls
+from anomaly.calibration import CALIBRATED, SidelineCalibration
+from anomaly.nulls import Nulls, counted, known_nulls
 from anomaly.pose import ArraysOf, read_pose
 from anomaly.profile import MOST_COMPARED, STEP, Profile, ProfileStep, nearest_rows, read_profile
 from anomaly.results import EvidenceKind, Null
@@ -93,15 +93,17 @@ class Serving:
         known = self.nulls.beyond(self.profile(product_id))
         stored = self.gallery.stored(product_id).references
         ids = [reference.reference_id for reference in stored]
-        found = {k: self._scores.sources(product_id, ids, kind=k) for k in KINDS}
-        # What is beyond the sources that the calibration has.
-        return {
-            kind: (
-                *found[kind],
-                *(n for n in known[kind] if len(found[kind]) < 2 or n.source == "shipped"),
-            )
-            for kind in KINDS
-        }
+        found = dict(self._own_scores(product_id))
+        for kind in CALIBRATED:
+            own = self._scores.sources(product_id, ids, kind=kind)
+            # What is beyond the sources that the calibration has.
+            rest = (n for n in known[kind] if len(own) < 2 or n.source == "shipped")
+            found[kind] = (*own, *rest)
+        if self._scores.by_pictures("placed", counted("placed", len(ids))):
+            # They show the line's own light; references never do.
+            lent = (n for n in found["placed"] if n.source != "shipped")
+            found["relit"] = (*lent, *(n for n in known["relit"] if n.source == "shipped"))
+        return found
 
     def profile(self, product_id: str) -> Profile:
         """What the build learned of a product; learned now if it was built under another scoring.

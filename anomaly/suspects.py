@@ -13,9 +13,10 @@ from typing import Literal
 
 import numpy as np
 
+from anomaly.left_out import raw_of
 from anomaly.nulls import Nulls
 from anomaly.profile import STEP as PROFILE_STEP
-from anomaly.profile import Profile, raw_of, read_profile
+from anomaly.profile import Profile, read_profile
 from anomaly.score import combine, studentised
 from anomaly.sharpness import STEP as SHARPNESS_STEP
 from anomaly.sharpness import read_sharpness
@@ -160,7 +161,7 @@ class Rareness:
 def rareness(profile: Profile, row: int, nulls: Nulls) -> Rareness | None:
     """A reference's score against its siblings, under nulls that it had no part in."""
     entry = profile.left_out[row]
-    kind = profile.kind(placed=bool(entry.placed))
+    kind = profile.kind(placed=bool(entry.placed), relit=entry.relit)
     known = profile.nulls(nulls.priors, without=row)
     scaled = studentised(raw_of(entry, kind), known)
     # Inspection prefers the gallery's own scores. Here they are what is doubted: with one bad

@@ -4,15 +4,16 @@
 
 Photographs (`cookies`, `carton_top`, seeds 0 to 2) and the rendered headline set (seed 0), with 1,
 2 and 4 references. Of each budget: pristine and damaged pictures called damaged by the scores that
-ship for as many references, and by all of them in one pool, whatever the number. Pictures that
-can't be judged count as not called. A promise is kept only as far as pristine pictures of the set
-are what rendered ones are: nothing of it was calibrated.
+ship for as many references and such light (`shipped`), whatever the light (`by references`), and
+whatever the number, too (`one pool`). Pictures that can't be judged count as not called. A promise
+is kept only as far as pristine pictures of the set are what rendered ones are: nothing of it was
+calibrated.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.nulls import KINDS, Nulls, counted, read_shipped
+from anomaly.results import IN_PLACE, EvidenceKind
 from benchmarks.bench_sideline import looker
 from benchmarks.datasets import load
 from benchmarks.machine import data_folder, save
@@ -57,7 +59,7 @@ def _judged(
 ) -> Iterator[Judged]:
     for seed in seeds:
         for split in load(name, data, shots=references, seed=seed):
-            look = looker(split.references, embedder)
+            look = looker(split.references, embedder, kind_of=lambda seen: seen.kind)
             for sample in split.queries:
                 kind, value = look(sample)
                 yield kind, value, bool(sample.damaged)
@@ -65,7 +67,11 @@ def _judged(
 
 def rates(judged: list[Judged], shipped: Nulls, references: int) -> dict[str, Any]:
     """Shares of pristine and of damaged pictures that are called damaged, by null and budget."""
-    nulls = {"by references": _by_references(shipped, references), "one pool": _one_pool(shipped)}
+    nulls: Mapping[str, Mapping[str, NullScores]] = {
+        "shipped": {k: shipped.shipped[k][counted(k, references)] for k in KINDS},
+        "by references": _merged(shipped, lambda kind, count: count == counted(kind, references)),
+        "one pool": _merged(shipped, lambda *_: True),
+    }
     found: dict[str, Any] = {
         "pristine": sum(not damaged for *_, damaged in judged),
         "damaged": sum(damaged for *_, damaged in judged),
@@ -81,15 +87,16 @@ def rates(judged: list[Judged], shipped: Nulls, references: int) -> dict[str, An
     return found
 
 
-def _by_references(shipped: Nulls, references: int) -> dict[str, NullScores]:
-    return {kind: shipped.shipped[kind][counted(kind, references)] for kind in KINDS}
-
-
-def _one_pool(shipped: Nulls) -> dict[str, NullScores]:
-    return {
-        kind: NullScores("shipped", np.concatenate([s.scores for s in by_count.values()]))
-        for kind, by_count in shipped.shipped.items()
-    }
+def _merged(shipped: Nulls, wanted: Callable[[EvidenceKind, int], bool]) -> dict[str, NullScores]:
+    """Of the wanted numbers of references, pictures in place in one, whatever their light."""
+    found: dict[str, NullScores] = {}
+    for kind in KINDS:
+        alike = [k for k in KINDS if k == kind or {k, kind} <= IN_PLACE]
+        scores = [
+            null.scores for k in alike for n, null in shipped.shipped[k].items() if wanted(k, n)
+        ]
+        found[kind] = NullScores("shipped", np.concatenate(scores))
+    return found
 
 
 def _called(evidence: str, score: float, nulls: Mapping[str, NullScores], budget: float) -> bool:

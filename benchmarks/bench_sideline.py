@@ -16,14 +16,11 @@ share a seed. The nulls of a product:
                of which it is none
     others     the flat pool of these nine tenths: nothing of its own but references
 
-`lent`: products with one reference if the flat pool of those with four holds for them.
-
-At 4 references all slices, at 16 those without poses and coverage; at one, where products differ
-most, two sets overall. A picture counts where it was
-compared in place: any other is never called damaged by its score (`in_place` says how many are).
-The interval is the 95 % beta-binomial one of the calls that n calibration scores leave to as many
-exchangeable pictures, for slices corrected by Bonferroni over slices and budgets. It takes pictures
-of one product for independent, which they are not: `few` and `others` may leave it for that reason.
+`lent`: products with one reference if the flat pool of those with four holds for them. Slices: all
+at 4 references, at 16 those without poses and coverage. Pictures that weren't compared in place are
+never called damaged by their score. The interval is the 95 % beta-binomial one of the calls that n
+calibration scores leave to as many exchangeable pictures, for slices corrected by Bonferroni over
+slices and budgets. It takes pictures of one product for independent, which they are not.
 """
 
 from __future__ import annotations
@@ -46,13 +43,14 @@ from anomaly.hierarchy import LEAST_PRODUCTS, fit_hierarchy
 from anomaly.nulls import read_shipped
 from anomaly.pipeline import SCORING, examine
 from anomaly.profile import nearest
+from anomaly.results import Comparison
 from anomaly.score import score
 from benchmarks.datasets import load
 from benchmarks.datasets.sample import Sample
 from benchmarks.datasets.studio import _PLANS, Query, _items, _references, _scene
 from benchmarks.datasets.studio_scenes import Item, sample_of
 from benchmarks.machine import data_folder, save
-from benchmarks.rendered import Rendered, as_query, as_references
+from benchmarks.rendered import Rendered, as_query, as_references, kept_as
 from benchmarks.shares import add_part
 from embeddings import Embedder, open_embedder
 from embeddings.patches import Floats
@@ -200,7 +198,9 @@ def _photographed(name: str, embedder: Embedder) -> Iterator[Scored]:
             yield Scored(split.product_id, name, split.shots, role, *look(sample))
 
 
-def looker(samples: Iterable[Sample], embedder: Embedder) -> Callable[[Sample], tuple[str, float]]:
+def looker(
+    samples: Iterable[Sample], embedder: Embedder, *, kind_of: Callable[[Comparison], str] = kept_as
+) -> Callable[[Sample], tuple[str, float]]:
     """Learns the references; gives evidence and score of a picture, as an inspection would."""
     shipped = read_shipped(embedder.fingerprint(codec=RECORD_CODEC))
     assert shipped is not None, "run benchmarks.make_shipped_null first"
@@ -219,7 +219,7 @@ def looker(samples: Iterable[Sample], embedder: Embedder) -> Callable[[Sample], 
         seen = found.comparison
         value = score(seen.channels, nulls).score
         untrusted = profile.has_form and (not seen.placed or seen.coverage < 0.5)
-        return "untrusted" if untrusted else seen.kind, round(float(value), 4)
+        return "untrusted" if untrusted else kind_of(seen), round(float(value), 4)
 
     return look
 

@@ -34,7 +34,7 @@ from anomaly.profile import Profile, nearest
 from anomaly.score import Prior, score
 from anomaly.studio import Damage, Product, draw_shot, make_products, render
 from benchmarks.machine import save
-from benchmarks.rendered import Rendered, as_query, as_references, shooter
+from benchmarks.rendered import Rendered, as_query, as_references, kept_as, shooter
 from benchmarks.shares import add_part
 from embeddings import Embedder, Pixels, open_embedder
 from embeddings.threads import limit_threads
@@ -145,7 +145,7 @@ def _judged(
     ).comparison  # fmt: skip
     value = score(found.channels, profile.nulls(priors)).score
     untrusted = profile.has_form and not found.placed
-    return "untrusted" if untrusted else found.kind, round(float(value), 4)
+    return "untrusted" if untrusted else kept_as(found), round(float(value), 4)
 
 
 def evaluate(rows: Sequence[Scored]) -> dict[str, Any]:

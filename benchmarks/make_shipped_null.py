@@ -8,7 +8,9 @@ pristine photographs of them. None is a body that turns: what they would score i
 as well (`turning`). Every second one is turned freely in the picture; only the others tell what
 content without place says: printed products that lie anyhow are not what it is used for. Scores
 in place are kept by the number of references, on which they hang; for that products follow that
-have one or two, and that nothing else is learned from. Run it again whenever the scoring's
+have one or two, and that nothing else is learned from. Every second picture that is compared in
+place lies in a shadow or mirrors the lamp, as no reference does: whatever then is lit otherwise
+than all references (`relit`) has scores of its own. Run it again whenever the scoring's
 fingerprint changes; the demo's and the tests' products have other seeds. No real photograph and no
 damage is involved.
 """
@@ -27,15 +29,16 @@ from pathlib import Path
 import numpy as np
 
 import anomaly
+from anomaly.left_out import without_places
 from anomaly.nulls import COUNTS, KINDS, SHIPPED, comparable_fields, counted, pooled_priors
 from anomaly.pipeline import SCORING, examine
-from anomaly.profile import Profile, nearest, without_places
-from anomaly.results import EvidenceKind
+from anomaly.profile import Profile, nearest
+from anomaly.results import IN_PLACE, EvidenceKind
 from anomaly.score import Prior, combine, studentised
-from anomaly.studio import Product, make_products
+from anomaly.studio import Nuisance, Product, make_products
 from benchmarks.machine import machine
-from benchmarks.rendered import as_query, as_references, shooter
-from embeddings import Embedder, open_embedder
+from benchmarks.rendered import Rendered, as_query, as_references, shooter
+from embeddings import Embedder, Pixels, open_embedder
 from embeddings.threads import limit_threads
 from gallery.describe import RECORD_CODEC
 
@@ -44,6 +47,10 @@ _COUNTS = (4, 2, 4, 4, 1, 3, 4, 6, 3)  # references per product, in turn
 _QUERIES = 3
 _DOZENS, _FEW_DOZENS = 12, 7  # the second: of products with one or two references
 _FEW_QUERIES = 4
+# Further ones of these, kept where they are lit as a reference is: with few references, few are.
+_MORE_PLAIN = {1: 20, 2: 8}
+_LIGHT = ("glare", "shadow")  # of every second picture that is compared in place, in turn
+_LIT_SEED = 100_000  # their photographs' seeds; others are numbered from 0
 CONTENT = ("anywhere", "around", "absent")
 Raw = dict[EvidenceKind, dict[str, float]]
 Scores = dict[EvidenceKind, dict[int, list[float]]]
@@ -79,7 +86,7 @@ def gathered(
     for number, (profile, queries) in enumerate(found):
         for kind, channels in (item for raw in queries for item in raw.items()):
             lies_anyhow = kind == "anywhere" and number % 2
-            if lies_anyhow or (kind != "placed" and number >= usual):
+            if lies_anyhow or (kind not in IN_PLACE and number >= usual):
                 continue
             count = counted(kind, len(profile.left_out))
             scores[kind][count].append(_score(channels, profile, priors))
@@ -101,23 +108,36 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
     few = number >= 12 * _DOZENS
     count = 1 + number // 2 % 2 if few else _COUNTS[number % len(_COUNTS)]
     rendered = as_references(product.product_id, [shoot() for _ in range(count)], embedder=embedder)
+    lit = shooter(product, seed=_LIT_SEED + number, background=background, max_angle_deg=most_deg)
     queries: list[Raw] = []
-    for _ in range(_FEW_QUERIES if few else _QUERIES):
-        image = shoot().image
-        vector = embedder.embed([image])[0].vector
-        references = nearest(vector, rendered.references)
-        raw: Raw = {}
-        for placed in (True, False):
-            query = as_query(image)
-            comparison = examine(
-                query, references, embedder=embedder, placed=placed,
-                learned=rendered.profile.learned,
-            ).comparison  # fmt: skip
-            raw[comparison.kind] = {c.name: c.score for c in comparison.channels}
-        if "placed" in raw:
-            raw["turning"] = without_places(raw["placed"])
-        queries.append(raw)
+    for turn in range(_FEW_QUERIES if few else _QUERIES):
+        plain, nuisance = shoot().image, Nuisance(_LIGHT[(number + turn) % len(_LIGHT)])
+        for image in (plain, lit(nuisances=(nuisance,)).image):
+            raw = _seen(image, rendered, embedder, placed=True)
+            in_place = next((found for kind, found in raw.items() if kind in IN_PLACE), None)
+            if in_place is not None:
+                raw["turning"] = without_places(in_place)
+            queries.append(_only(raw, "placed", "relit", "turning"))
+        if not few:
+            queries[-1] |= _seen(plain, rendered, embedder, placed=False)
+    for _ in range(_MORE_PLAIN[count] if few else 0):
+        raw = _seen(shoot().image, rendered, embedder, placed=True)
+        queries.append(_only(raw, "placed"))
     return rendered.profile, queries
+
+
+def _only(raw: Raw, *kinds: EvidenceKind) -> Raw:
+    return {kind: found for kind, found in raw.items() if kind in kinds}
+
+
+def _seen(image: Pixels, rendered: Rendered, embedder: Embedder, *, placed: bool) -> Raw:
+    """Raw scores of a picture by the kind of evidence that it gives."""
+    references = nearest(embedder.embed([image])[0].vector, rendered.references)
+    comparison = examine(
+        as_query(image), references, embedder=embedder, placed=placed,
+        learned=rendered.profile.learned,
+    ).comparison  # fmt: skip
+    return {comparison.kind: {c.name: c.score for c in comparison.channels}}
 
 
 def _score(channels: Mapping[str, float], profile: Profile, priors: Mapping[str, Prior]) -> float:
@@ -143,7 +163,7 @@ def _write(
 ) -> None:
     embedder = open_embedder(device="cpu")
     value = {
-        "format": 2,
+        "format": 3,
         "made": {"command": "python -m benchmarks.make_shipped_null", "products": products}
         | machine(),
         "scoring": SCORING.digest,

@@ -14,6 +14,7 @@ from anomaly.align import features
 from anomaly.pipeline import Query
 from anomaly.pose import with_poses
 from anomaly.profile import Profile, ProfileStep, read_profile
+from anomaly.results import IN_PLACE, Comparison
 from anomaly.studio import Photograph, Product, draw_shot, render
 from embeddings import Embedder, Pixels, estimate_foreground
 from embeddings.exposure import clipped_pixels
@@ -64,6 +65,11 @@ def stored(
         references.append(from_record(to_record(row, found), found.vector))
         pictures[references[-1].reference_id] = _png(photograph.image)
     return references, pictures
+
+
+def kept_as(comparison: Comparison) -> str:
+    """The kind of evidence by which calibrations keep a score: in place in one, be it `relit`."""
+    return "placed" if comparison.kind in IN_PLACE else comparison.kind
 
 
 def as_query(image: Pixels) -> Query:

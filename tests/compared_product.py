@@ -63,7 +63,7 @@ def view_of(image: np.ndarray) -> View:
 
 
 def compared(
-    query: np.ndarray | View, references: list[Reference], *matrices, foreground=None, turning=False
+    query: np.ndarray | View, references: list[Reference], *matrices, foreground=None, **options
 ) -> Comparison:
     view = query if isinstance(query, View) else view_of(query)
     pairings = {
@@ -72,7 +72,7 @@ def compared(
         if m is not None
     }
     ground = foreground or Foreground(np.ones(SIZE, np.bool_), 0.0, "estimated")
-    return compare(view, references, pairings, foreground=ground, turning=turning)
+    return compare(view, references, pairings, foreground=ground, **options)
 
 
 def maps_of(comparison: Comparison) -> dict[str, np.ndarray]:

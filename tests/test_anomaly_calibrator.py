@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from anomaly import Inspector, calibrator
+from anomaly.builder import embedder_for
 from anomaly.calibration import PristineScores, SidelineCalibration, current_calibration
 from anomaly.calibrator import Attainable, _attainable, calibrate_gallery
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
 from anomaly.operating import wilson
 from anomaly.schema import as_json
+from anomaly.serving import Serving
 from anomaly.studio import Damage, Photograph
-from gallery import read_current
+from gallery import Gallery, read_current
 from gallery.calibrations import adopt_calibration, read_calibration
 from tests.conftest import SHOP, _encoded
 
@@ -122,6 +124,29 @@ def test_an_inspector_follows_it_and_says_so(
     assert given.calibration is not None
     assert (given.calibration.budget, given.calibration.review) == (0.3, None)
     assert given.inspection_id != result.inspection_id
+
+
+@pytest.mark.parametrize("enough", [False, True])
+def test_pictures_in_other_light_are_held_to_pictures_and_not_to_references(
+    calibrated: Path,
+    report: calibrator.CalibrationReport,
+    monkeypatch: pytest.MonkeyPatch,
+    enough: bool,
+) -> None:
+    """References are all taken in one light; further pictures in the line's."""
+    if enough:
+        monkeypatch.setattr("anomaly.calibration._LEAST_PRODUCTS", 3)
+    made = current_calibration(calibrated / "gallery")
+    assert made is not None
+    with Gallery.open(calibrated / "gallery") as gallery:
+        embedder = embedder_for(gallery, device="cpu")
+        serving = Serving(gallery, embedder, calibration=replace(made, budget=0.2))
+        sources = serving.null_scores(SHOP[0])
+    lent = {kind: [s for s in found if s.calibration_id] for kind, found in sources.items()}
+    assert [s.source for s in lent["placed"]] == ["product", "pooled"]
+    assert lent["relit"] == (lent["placed"] if enough else [])
+    assert sources["relit"][-1].source == sources["placed"][-1].source == "shipped"
+    assert sources["relit"][-1].scores.max() > sources["placed"][-1].scores.max()
 
 
 def test_the_score_is_the_same_as_without_a_calibration(

@@ -23,6 +23,7 @@ from compared_product import (
 )
 
 from embeddings import given_foreground
+from gallery import Reference
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,26 @@ def test_a_body_that_turns_lies_where_it_is_seen_and_says_nothing_of_places() ->
     assert not np.isfinite(maps_of(found)["surroundings"])[found.product].any()
     lost = compared(image, references, None, foreground=given_foreground(own), turning=True)
     assert lost.kind == "anywhere"
+
+
+@pytest.mark.parametrize(("dark", "kind"), [(0.9, "placed"), (0.3, "relit")])
+def test_a_picture_whose_light_varies_from_all_references_is_relit(dark: float, kind: str) -> None:
+    """By its pixels; what features make of the light is not asked here."""
+    image, own, known = picture(), given_foreground(mask_at()), reference_of(picture())
+    lit = (image * np.linspace(1, dark, image.shape[1])[None, :, None]).astype(np.uint8)
+
+    def kind_of(*references: Reference, turning: bool = False) -> str:
+        matrices = [IDENTITY] * len(references)
+        return compared(
+            view_of(image), list(references), *matrices, foreground=own, turning=turning,
+            picture=lambda: lit,
+        ).kind  # fmt: skip
+
+    assert kind_of(known) == kind
+    alike = replace(reference_of(image, "alike"), coded_thumbnail=reference_of(lit).coded_thumbnail)
+    assert kind_of(known, alike) == "placed"
+    # A body that turns is asked for nothing that light changes from place to place.
+    assert kind_of(known, turning=True) == "turning"
 
 
 def test_a_body_that_turns_without_bounds_of_its_own_has_those_of_the_references() -> None:

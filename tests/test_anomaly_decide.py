@@ -166,6 +166,10 @@ def test_the_sentence_counts_the_findings_by_kind_most_first() -> None:
     assert "3 changed, 2 spill, 1 added" in text
     assert "p = 0.01 among 99 pristine pictures" in text
     assert text_of(findings=()).startswith("differs from its references;")
+    relit = text_of(relit=True)
+    assert relit.endswith(
+        "p = 0.01 among 99 pristine pictures in other light than their references"
+    )
 
 
 def test_equally_many_kinds_come_in_alphabetic_order() -> None:

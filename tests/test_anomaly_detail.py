@@ -115,6 +115,27 @@ def test_a_shadow_with_a_sharp_edge_is_no_difference() -> None:
     assert np.nanquantile(plain, 0.98) < 25
 
 
+def uneven(query: np.ndarray, *references: np.ndarray) -> float:
+    pairs = [(reference_of(image), moved()) for image in references]
+    found = details(query, view_of(query), pairs)
+    assert found is not None
+    return found.uneven
+
+
+def test_light_is_uneven_where_a_shadow_lies_and_not_when_all_is_darker() -> None:
+    shaded = picture().astype(np.float32)
+    shaded[:, 96:] *= 0.55
+    assert uneven(shaded.astype(np.uint8), picture()) == pytest.approx(-np.log(0.55), abs=0.1)
+    assert uneven((picture() * 0.6).astype(np.uint8), picture()) < 0.1
+    assert uneven(shaded.astype(np.uint8), picture(), shaded.astype(np.uint8)) < 0.02
+
+
+def test_damage_does_not_make_light_uneven() -> None:
+    torn = picture()
+    cv2.circle(torn, (96, 70), 9, (250, 250, 250), -1)
+    assert uneven(torn, picture()) < 0.05
+
+
 def veiled(image: np.ndarray, *, height: float = 70, sigma: float = 30) -> np.ndarray:
     """Light added over a spot, wide unless `sigma` says otherwise, in the power of a byte."""
     rows, columns = np.indices(SIZE)

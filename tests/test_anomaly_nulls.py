@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from anomaly.calibrate import NullScores, calibrate
+from anomaly.left_out import LeftOut
 from anomaly.nulls import COUNTS, KINDS, Nulls, counted, read_shipped
-from anomaly.profile import LeftOut, Profile
+from anomaly.profile import Profile
 from anomaly.score import Prior
 from embeddings import open_embedder
 from gallery.describe import RECORD_CODEC
@@ -65,6 +66,17 @@ def test_where_nobody_has_as_many_references_the_nearest_fewer_promise_no_less()
     few = Nulls(PRIOR, {"placed": {3: many}}, {"placed": SHIPPED})
     assert few.of(product(1))["placed"][1:] == (SHIPPED[1],)  # more references promise too much
     assert Nulls(PRIOR, {"placed": {3: many}}).of(product(1))["placed"][1:] == (many,)  # or nothing
+
+
+def test_what_is_lit_otherwise_is_held_to_pictures_in_other_light() -> None:
+    relit, pooled = {1: scores(12.0), 2: scores(8.0), 3: scores(5.0)}, {3: scores(1.0)}
+    nulls = Nulls(PRIOR, {"placed": pooled}, {"placed": SHIPPED, "relit": relit})
+    assert nulls.beyond(product(4))["relit"] == (relit[3],)
+    assert nulls.beyond(product(4))["placed"] == (pooled[3], SHIPPED[3])
+    assert nulls.clean("relit", 2) is relit[2]
+    # Where nothing ships, what the references say in their own light is all there is.
+    alone = Nulls(PRIOR, {"placed": pooled})
+    assert alone.beyond(product(4))["relit"] == (pooled[3],)
 
 
 def test_a_reference_in_doubt_is_held_against_what_as_many_siblings_say() -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from anomaly.calibrate import NullScores
+from anomaly.left_out import LeftOut
 from anomaly.nulls import Nulls
-from anomaly.profile import LeftOut, Profile
+from anomaly.profile import Profile
 from anomaly.score import Prior
 from anomaly.suspects import (
     BLUR,

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomaly.left_out import LeftOut
 from anomaly.nulls import pooled_priors
 from anomaly.pipeline import Query, examine
-from anomaly.profile import LeftOut, Profile, ProfileStep, read_profile
+from anomaly.profile import Profile, ProfileStep, read_profile
 from anomaly.results import Channel
 from anomaly.rim import placed_score, top_mean
 from anomaly.score import Prior

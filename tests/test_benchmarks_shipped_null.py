@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from anomaly.profile import LeftOut, Profile
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from anomaly.left_out import LeftOut
+from anomaly.profile import Profile
 from anomaly.score import Prior
+from anomaly.studio import make_products
+from benchmarks import make_shipped_null
 from benchmarks.make_shipped_null import Raw, gathered
 
 PRIORS = {name: Prior(0.0, 1.0, 0.0) for name in ("product", "novel", "anywhere")}
@@ -27,5 +35,49 @@ def test_scores_go_by_kind_and_by_references_in_place_alone() -> None:
         kind: {count: len(some) for count, some in of.items()} for kind, of in scores.items()
     }
     # In place: two pictures of each. Those of the first four else, and `anywhere` of every second.
-    assert numbers == {"placed": {1: 6, 2: 4, 3: 6}, "turning": {1: 8}, "anywhere": {1: 4}}
+    nobody = {1: 0, 2: 0, 3: 0}
+    in_place = {"placed": {1: 6, 2: 4, 3: 6}, "relit": nobody}
+    assert numbers == {**in_place, "turning": {1: 8}, "anywhere": {1: 4}}
     assert min(scores["placed"][3]) > max(scores["turning"][1])
+
+
+def test_each_picture_in_place_has_another_in_other_light_and_content_is_seen_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[bool, list[Any]] = {True: [], False: []}
+
+    def note(image: Any, *_: object, placed: bool) -> Raw:
+        seen[placed].append(image)
+        if not placed:
+            return {"anywhere": {"anywhere": 1.0}}
+        return {"relit" if len(seen[True]) % 2 == 0 else "placed": {"novel": 1.0, "rim": 2.0}}
+
+    monkeypatch.setattr(make_shipped_null, "_seen", note)
+    nothing = SimpleNamespace(profile=None)
+    monkeypatch.setattr(make_shipped_null, "as_references", lambda *_, **__: nothing)
+    product, embedder = make_products(seed=0)[0], SimpleNamespace()
+    _, queries = make_shipped_null._examined(product, 0, embedder)  # type: ignore[arg-type]
+    assert len(seen[True]) == len(queries) == 2 * len(seen[False])
+    assert [a is b for a, b in zip(seen[True][::2], seen[False], strict=True)] == [True] * 3
+    assert len({image.tobytes() for image in seen[True]}) == len(seen[True])
+    assert all(raw["turning"] == {"novel": 1.0} for raw in queries)
+    assert [sorted(raw)[0] == "anywhere" for raw in queries] == [False, True] * 3
+
+
+@pytest.mark.parametrize(("number", "further"), [(146, 8), (147, 8), (148, 20)])
+def test_products_with_few_references_have_further_pictures_that_count_where_lit_alike(
+    monkeypatch: pytest.MonkeyPatch, number: int, further: int
+) -> None:
+    kinds = iter(["placed", "relit"] * 99)
+
+    def note(*_: object, placed: bool) -> Raw:
+        assert placed  # content is not asked of them
+        return {next(kinds): {"novel": 1.0}}  # type: ignore[dict-item]
+
+    monkeypatch.setattr(make_shipped_null, "_seen", note)
+    nothing = SimpleNamespace(profile=None)
+    monkeypatch.setattr(make_shipped_null, "as_references", lambda *_, **__: nothing)
+    product, embedder = make_products(seed=0)[0], SimpleNamespace()
+    _, queries = make_shipped_null._examined(product, number, embedder)  # type: ignore[arg-type]
+    assert len(queries) == 8 + further
+    assert [sorted(raw) for raw in queries[8:]] == [["placed"], []] * (further // 2)
