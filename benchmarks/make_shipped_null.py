@@ -47,8 +47,6 @@ _COUNTS = (4, 2, 4, 4, 1, 3, 4, 6, 3)  # references per product, in turn
 _QUERIES = 3
 _DOZENS, _FEW_DOZENS = 12, 7  # the second: of products with one or two references
 _FEW_QUERIES = 4
-# Further ones of these, kept where they are lit as a reference is: with few references, few are.
-_MORE_PLAIN = {1: 20, 2: 8}
 _LIGHT = ("glare", "shadow")  # of every second picture that is compared in place, in turn
 _LIT_SEED = 100_000  # their photographs' seeds; others are numbered from 0
 CONTENT = ("anywhere", "around", "absent")
@@ -117,17 +115,10 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
             in_place = next((found for kind, found in raw.items() if kind in IN_PLACE), None)
             if in_place is not None:
                 raw["turning"] = without_places(in_place)
-            queries.append(_only(raw, "placed", "relit", "turning"))
+            queries.append({kind: found for kind, found in raw.items() if kind != "anywhere"})
         if not few:
             queries[-1] |= _seen(plain, rendered, embedder, placed=False)
-    for _ in range(_MORE_PLAIN[count] if few else 0):
-        raw = _seen(shoot().image, rendered, embedder, placed=True)
-        queries.append(_only(raw, "placed"))
     return rendered.profile, queries
-
-
-def _only(raw: Raw, *kinds: EvidenceKind) -> Raw:
-    return {kind: found for kind, found in raw.items() if kind in kinds}
 
 
 def _seen(image: Pixels, rendered: Rendered, embedder: Embedder, *, placed: bool) -> Raw:

@@ -62,22 +62,3 @@ def test_each_picture_in_place_has_another_in_other_light_and_content_is_seen_on
     assert len({image.tobytes() for image in seen[True]}) == len(seen[True])
     assert all(raw["turning"] == {"novel": 1.0} for raw in queries)
     assert [sorted(raw)[0] == "anywhere" for raw in queries] == [False, True] * 3
-
-
-@pytest.mark.parametrize(("number", "further"), [(146, 8), (147, 8), (148, 20)])
-def test_products_with_few_references_have_further_pictures_that_count_where_lit_alike(
-    monkeypatch: pytest.MonkeyPatch, number: int, further: int
-) -> None:
-    kinds = iter(["placed", "relit"] * 99)
-
-    def note(*_: object, placed: bool) -> Raw:
-        assert placed  # content is not asked of them
-        return {next(kinds): {"novel": 1.0}}  # type: ignore[dict-item]
-
-    monkeypatch.setattr(make_shipped_null, "_seen", note)
-    nothing = SimpleNamespace(profile=None)
-    monkeypatch.setattr(make_shipped_null, "as_references", lambda *_, **__: nothing)
-    product, embedder = make_products(seed=0)[0], SimpleNamespace()
-    _, queries = make_shipped_null._examined(product, number, embedder)  # type: ignore[arg-type]
-    assert len(queries) == 8 + further
-    assert [sorted(raw) for raw in queries[8:]] == [["placed"], []] * (further // 2)
