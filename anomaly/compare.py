@@ -46,9 +46,10 @@ _WIDE = 0.15  # span of an alignment from which the second holds
 _SEAM = 4  # cells on each side of the picture's border
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
-# Range of the light's logarithm up to which pristine scores don't hang on it (rendered, three
-# references or more: 95 % lie under 3.0 up to there, under 5.0 beyond).
-_UNEVEN = 0.4
+# Range of the light's logarithm up to which pristine scores don't hang on it (rendered: of 174 95 %
+# lie under 3.1, of 161 beyond under 5.0), and references that tell: what one or two don't show else
+# goes with the light.
+_UNEVEN, _LEAST_LIT = 0.4, 3
 _LEAST_RIM = 1e-3  # distance of patches that are one and the same
 _GLIDES = 0.01  # of the product, more than a cell beyond the other's bounds, on both sides
 _SLIDES = 0.1  # the same, on either side: of pristine pictures no flat product's have half of it
@@ -98,9 +99,10 @@ def compare(
                        gliding=gliding, turning=turning)  # fmt: skip
     if turning:
         return replace(found, placed=tuple(c for c in channels if c.name not in OF_PLACES))
-    return _with_pixels(
+    found = _with_pixels(
         found, [(o.reference, o.pairing) for o, _ in fit], view, foreground, picture
     )
+    return replace(found, relit=found.relit and len(references) >= _LEAST_LIT)
 
 
 def _with_pixels(
@@ -112,8 +114,8 @@ def _with_pixels(
 ) -> Comparison:
     """With the channels that are finer than patches."""
     outline = _outline_channel(foreground, pairs, view)
-    pixels, relit = _pixel_channels(picture, pairs, view, found)
-    return replace(found, placed=(*found.placed, *outline, *pixels), relit=relit)
+    pixels, uneven = _pixel_channels(picture, pairs, view, found)
+    return replace(found, placed=(*found.placed, *outline, *pixels), relit=uneven > _UNEVEN)
 
 
 def _in_place(
@@ -172,18 +174,17 @@ def _pixel_channels(
     pairs: Sequence[tuple[Reference, Pairing]],
     view: View,
     comparison: Comparison,
-) -> tuple[list[Channel], bool]:
-    """And whether the light is another than any reference's. Roots, because what is usual varies
-    with its size from product to product; logarithms where it varies in proportion: print of stiff
-    and of soft products. A part of the product says too little of where the rest lies to ask for
-    bends.
+) -> tuple[list[Channel], float]:
+    """And how uneven the light is, 0 where nothing tells. Roots, because what is usual varies with
+    its size from product to product; logarithms where it varies in proportion: print of stiff and
+    of soft products. A part of the product says too little of where the rest lies to ask for bends.
     """
     matched = lay_upon(picture(), view, pairs) if picture is not None else None
     if matched is None:
-        return [], False
-    found, relit = [], False
+        return [], 0.0
+    found, uneven = [], 0.0
     if (details := compare_details(matched)) is not None:
-        relit = details.uneven > _UNEVEN
+        uneven = details.uneven
         excess = np.sqrt(details.excess)
         if comparison.bounded:
             excess = np.where(within(comparison.product), excess, np.float32(np.nan))
@@ -191,7 +192,7 @@ def _pixel_channels(
     if comparison.coverage >= _WHOLE and (bends := compare_bends(matched)) is not None:
         moved = np.log(bends.moved + _STILL_PX).astype(np.float32)
         found.append(Channel("bend", moved, math.log(bends.score + _STILL_PX), bends.share))
-    return found, relit
+    return found, uneven
 
 
 def _outline_channel(

@@ -27,7 +27,7 @@ KINDS: tuple[EvidenceKind, ...] = ("placed", "relit", "turning", "anywhere")
 # References, or more, by which null scores are kept: what few don't show makes pristine pictures
 # score high in place. Other scores didn't rise with fewer.
 COUNTS: Mapping[EvidenceKind, tuple[int, ...]] = {
-    "placed": (1, 2, 3), "relit": (1, 2, 3), "turning": (1,), "anywhere": (1,),
+    "placed": (1, 2, 3), "relit": (3,), "turning": (1,), "anywhere": (1,),
 }  # fmt: skip
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
@@ -78,8 +78,8 @@ class Nulls:
 
 
 def counted(kind: EvidenceKind, references: int) -> int:
-    """Which of the kind's `COUNTS` so many references are."""
-    return max(count for count in COUNTS[kind] if count <= max(1, references))
+    """Which of the kind's `COUNTS` so many references are; with fewer there is no such evidence."""
+    return max([count for count in COUNTS[kind] if count <= references], default=COUNTS[kind][0])
 
 
 def known_nulls(gallery: Gallery, *, step: str) -> Nulls:

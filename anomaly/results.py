@@ -278,7 +278,8 @@ class Comparison:
     besides   gives what else counts of a picture that fits no reference, if its product has a form
     gliding   how many of `places` are of references whose print went round the product's body
     turning   whether the product was taken for a body that turns: none of `places` was asked
-    relit     whether its light differs from place to place from that of all that were aligned
+    relit     whether its light differs from place to place from that of all that were aligned, of
+              three references or more
     """
 
     placed: tuple[Channel, ...]

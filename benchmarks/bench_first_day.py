@@ -69,7 +69,9 @@ def rates(judged: list[Judged], shipped: Nulls, references: int) -> dict[str, An
     """Shares of pristine and of damaged pictures that are called damaged, by null and budget."""
     nulls: Mapping[str, Mapping[str, NullScores]] = {
         "shipped": {k: shipped.shipped[k][counted(k, references)] for k in KINDS},
-        "by references": _merged(shipped, lambda kind, count: count == counted(kind, references)),
+        "by references": _merged(
+            shipped, lambda kind, count: count == counted(kind, references) <= references
+        ),
         "one pool": _merged(shipped, lambda *_: True),
     }
     found: dict[str, Any] = {

@@ -35,6 +35,7 @@ def product(references: int) -> Profile:
 def test_so_many_references_are_counted_as(references: int, wanted: int) -> None:
     assert counted("placed", references) == wanted
     assert counted("anywhere", references) == 1
+    assert counted("relit", references) == 3  # fewer don't tell what light is usual
 
 
 @pytest.mark.parametrize(("references", "highest"), [(1, 9.0), (2, 6.0), (3, 3.0), (7, 3.0)])
@@ -69,11 +70,11 @@ def test_where_nobody_has_as_many_references_the_nearest_fewer_promise_no_less()
 
 
 def test_what_is_lit_otherwise_is_held_to_pictures_in_other_light() -> None:
-    relit, pooled = {1: scores(12.0), 2: scores(8.0), 3: scores(5.0)}, {3: scores(1.0)}
+    relit, pooled = {3: scores(5.0)}, {3: scores(1.0)}
     nulls = Nulls(PRIOR, {"placed": pooled}, {"placed": SHIPPED, "relit": relit})
     assert nulls.beyond(product(4))["relit"] == (relit[3],)
     assert nulls.beyond(product(4))["placed"] == (pooled[3], SHIPPED[3])
-    assert nulls.clean("relit", 2) is relit[2]
+    assert nulls.clean("relit", 3) is relit[3]
     # Where nothing ships, what the references say in their own light is all there is.
     alone = Nulls(PRIOR, {"placed": pooled})
     assert alone.beyond(product(4))["relit"] == (pooled[3],)

@@ -17,7 +17,7 @@ SHIPPED = Nulls(
     {},
     shipped={
         "placed": {1: null(8.0), 2: null(6.0), 3: null(2.0)},
-        "relit": {1: null(8.0), 2: null(6.0), 3: null(5.0)},
+        "relit": {3: null(5.0)},
         "turning": {1: null(2.0)},
         "anywhere": {1: null(4.0, 50)},
     },
@@ -32,7 +32,7 @@ def test_scores_are_held_against_those_of_as_many_references_and_such_light_or_a
     many, one = rates(judged, SHIPPED, 4), rates(judged, SHIPPED, 1)
     assert (many["pristine"], many["damaged"]) == (3, 3)
     assert many["shipped, 0.01"] == {"sidelined": 0.3333, "recall": 0.6667}
-    assert one["shipped, 0.01"] == {"sidelined": 0.0, "recall": 0.0}
+    assert one["by references, 0.01"] == {"sidelined": 0.0, "recall": 0.0}
     # Threshold 4.9 of both: the highest 3 of 398 lie at 4.97 and above.
     assert many["by references, 0.01"] == {"sidelined": 0.0, "recall": 0.6667}
     assert many["one pool, 0.05"] == one["one pool, 0.05"] == {"sidelined": 0.0, "recall": 0.3333}
