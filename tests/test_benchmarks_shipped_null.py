@@ -40,8 +40,9 @@ def test_scores_go_by_kind_and_by_references_in_place_alone() -> None:
     assert min(scores["placed"][3]) > max(scores["turning"][1])
 
 
+@pytest.mark.parametrize(("number", "references"), [(0, 4), (1, 2)])
 def test_each_picture_in_place_has_another_in_other_light_and_content_is_seen_once(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, number: int, references: int
 ) -> None:
     seen: dict[bool, list[Any]] = {True: [], False: []}
 
@@ -49,15 +50,22 @@ def test_each_picture_in_place_has_another_in_other_light_and_content_is_seen_on
         seen[placed].append(image)
         if not placed:
             return {"anywhere": {"anywhere": 1.0}}
-        return {"relit" if len(seen[True]) % 2 == 0 else "placed": {"novel": 1.0, "rim": 2.0}}
+        return {"relit" if len(seen[True]) == 2 else "placed": {"novel": 1.0, "rim": 2.0}}
+
+    def described(_: str, photographs: Any, **__: object) -> Any:
+        assert len(photographs) == references
+        return SimpleNamespace(profile=None)
 
     monkeypatch.setattr(make_shipped_null, "_seen", note)
-    nothing = SimpleNamespace(profile=None)
-    monkeypatch.setattr(make_shipped_null, "as_references", lambda *_, **__: nothing)
+    monkeypatch.setattr(make_shipped_null, "as_references", described)
     product, embedder = make_products(seed=0)[0], SimpleNamespace()
-    _, queries = make_shipped_null._examined(product, 0, embedder)  # type: ignore[arg-type]
+    _, queries = make_shipped_null._examined(product, number, embedder)  # type: ignore[arg-type]
     assert len(seen[True]) == len(queries) == 2 * len(seen[False])
     assert [a is b for a, b in zip(seen[True][::2], seen[False], strict=True)] == [True] * 3
     assert len({image.tobytes() for image in seen[True]}) == len(seen[True])
     assert all(raw["turning"] == {"novel": 1.0} for raw in queries)
     assert [sorted(raw)[0] == "anywhere" for raw in queries] == [False, True] * 3
+    # What lies in other light and isn't told from plain light says nothing of plain light.
+    lit = [sorted(raw.keys() - {"anywhere", "turning"}) for raw in queries[1::2]]
+    assert lit == [["relit"], *[[] if references > 2 else ["placed"]] * 2]
+    assert all("placed" in raw for raw in queries[::2])
