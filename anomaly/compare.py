@@ -46,9 +46,8 @@ _WIDE = 0.15  # span of an alignment from which the second holds
 _SEAM = 4  # cells on each side of the picture's border
 _WHOLE = 0.9  # of the product, under which print can't be said to have moved
 _STILL_PX = 0.05  # by which print always seems to move
-# Range of the light's logarithm up to which pristine scores don't hang on it (rendered: of 174 95 %
-# lie under 3.1, of 161 beyond under 5.0), and references that tell: what one or two don't show else
-# goes with the light.
+# Range of the light's logarithm up to which pristine scores don't hang on it (rendered), and
+# references that tell: what one or two don't show else goes with the light.
 _UNEVEN, _LEAST_LIT = 0.4, 3
 _LEAST_RIM = 1e-3  # distance of patches that are one and the same
 _GLIDES = 0.01  # of the product, more than a cell beyond the other's bounds, on both sides
@@ -115,7 +114,8 @@ def _with_pixels(
     """With the channels that are finer than patches."""
     outline = _outline_channel(foreground, pairs, view)
     pixels, uneven = _pixel_channels(picture, pairs, view, found)
-    return replace(found, placed=(*found.placed, *outline, *pixels), relit=uneven > _UNEVEN)
+    relit = uneven > _UNEVEN or view.glare > 0
+    return replace(found, placed=(*found.placed, *outline, *pixels), relit=relit)
 
 
 def _in_place(

@@ -41,6 +41,7 @@ _WINDOW = 21  # of the running median, in pixels of `coarse_size`
 _SIGMA = _WINDOW / 2.6  # beyond the product, where it is continued
 _LOG_STEPS = 80.0  # of the gain's logarithm, per unit, so that it fits a byte
 _ENDS = (0.02, 0.98)  # quantiles between which light is called uneven
+_EXPLAINED = 16  # grey levels beyond the band up to which light is all that differs
 _GAMMA = 2.2  # of a byte: light adds up in its power
 _LEAST_VEIL = 8.0  # of 255, linear: under it, none is looked for
 _STEEPEST = 0.2  # of a small veil's peak per pixel of `coarse_size`: more is no light
@@ -104,7 +105,8 @@ def _beyond(query: Pixels, coarse: Pixels, laid: Laid) -> _Beyond:
     if not laid.trusted:
         on = _fixed(excess, on, laid.product)
     seen = np.asarray(on > 0)
-    return _Beyond(np.where(seen, excess, np.uint8(255)), seen, explained.uneven)
+    uneven = explained.uneven(_coarse(excess) <= _EXPLAINED)
+    return _Beyond(np.where(seen, excess, np.uint8(255)), seen, uneven)
 
 
 def _coarse(picture: Pixels) -> Pixels:
@@ -127,10 +129,13 @@ class _Light:
         rest = cv2.merge([(gain - 1) * np.float32(_DARK)] * 3)
         return np.asarray(cv2.add(lit, rest, dtype=cv2.CV_8U))
 
-    @property
-    def uneven(self) -> float:
-        """The range of the gain's logarithm, but for its outermost fiftieths."""
-        low, high = np.quantile(self._brighter[self.inside], _ENDS)
+    def uneven(self, explained: Mask) -> float:
+        """The range of the gain's logarithm where light is all that differs, but for its outermost
+        fiftieths; what a tear bares is brighter as well."""
+        found = self._brighter[self.inside & explained]
+        if not found.size:
+            return np.inf
+        low, high = np.quantile(found, _ENDS)
         return float(high - low)
 
     @cached_property
