@@ -11,8 +11,9 @@ in place are kept by the number of references, on which they hang; for that prod
 have one or two, and that nothing else is learned from. Every second picture that is compared in
 place lies in a shadow or mirrors the lamp, as no reference does: what then is lit otherwise than
 all references (`relit`) has scores of its own. What isn't, the smallest glares, counts nowhere but
-where light isn't told apart: how often a line has such nobody knows. Run it again whenever the scoring's fingerprint changes; the demo's and the tests' products have other seeds. No
-real photograph and no damage is involved.
+where light isn't told apart: how often a line has such nobody knows. Run it again whenever the
+scoring's fingerprint changes; the demo's and the tests' products have other seeds. No real
+photograph and no damage is involved.
 """
 
 from __future__ import annotations
