@@ -114,8 +114,7 @@ def _with_pixels(
     """With the channels that are finer than patches."""
     outline = _outline_channel(foreground, pairs, view)
     pixels, uneven = _pixel_channels(picture, pairs, view, found)
-    relit = uneven > _UNEVEN or view.glare > 0
-    return replace(found, placed=(*found.placed, *outline, *pixels), relit=relit)
+    return replace(found, placed=(*found.placed, *outline, *pixels), relit=uneven > _UNEVEN)
 
 
 def _in_place(

@@ -279,7 +279,7 @@ class Comparison:
     gliding   how many of `places` are of references whose print went round the product's body
     turning   whether the product was taken for a body that turns: none of `places` was asked
     relit     whether its light differs from place to place from that of all that were aligned, of
-              three references or more, or glare hides some of it from them
+              three references or more
     """
 
     placed: tuple[Channel, ...]
