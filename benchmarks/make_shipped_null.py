@@ -10,10 +10,10 @@ content without place says: printed products that lie anyhow are not what it is 
 in place are kept by the number of references, on which they hang; for that products follow that
 have one or two, and that nothing else is learned from. Every second picture that is compared in
 place lies in a shadow or mirrors the lamp, as no reference does: what then is lit otherwise than
-all references (`relit`) has scores of its own. What isn't, the smallest glares, counts nowhere but
-where light isn't told apart: how often a line has such nobody knows. Run it again whenever the
-scoring's fingerprint changes; the demo's and the tests' products have other seeds. No real
-photograph and no damage is involved.
+all references (`relit`) has scores of its own. What isn't, as most glare, counts nowhere but where
+light isn't told apart: how often a line has glare nobody knows. Run it again whenever the scoring's
+fingerprint changes; the demo's and the tests' products have other seeds. No real photograph and no
+damage is involved.
 """
 
 from __future__ import annotations
