@@ -114,7 +114,8 @@ def _with_pixels(
     """With the channels that are finer than patches."""
     outline = _outline_channel(foreground, pairs, view)
     pixels, uneven = _pixel_channels(picture, pairs, view, found)
-    return replace(found, placed=(*found.placed, *outline, *pixels), relit=uneven > _UNEVEN)
+    relit = _UNEVEN < uneven < math.inf
+    return replace(found, placed=(*found.placed, *outline, *pixels), relit=relit)
 
 
 def _in_place(

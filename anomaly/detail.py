@@ -61,7 +61,8 @@ class Details:
     """`excess`: (H, W) float32 on the view's grid, grey levels beyond what the references allow at
     a cell's worst place; NaN where nothing was compared. `share` of the product compared. `uneven`:
     by how much, as a natural logarithm, the query's light over that of the reference which is lit
-    most alike differs between its brightest and its darkest places."""
+    most alike differs between its brightest and its darkest places; infinite where light explains
+    nothing."""
 
     excess: Floats
     share: float

@@ -137,6 +137,13 @@ def test_damage_does_not_make_light_uneven(radius: int) -> None:
     assert uneven(torn, picture()) < 0.1
 
 
+def test_where_light_explains_nothing_it_is_not_known() -> None:
+    plain, red = (
+        np.full((*SIZE, 3), colour, np.uint8) for colour in ((180, 170, 150), (255, 0, 0))
+    )
+    assert uneven(red, plain) == np.inf
+
+
 def veiled(image: np.ndarray, *, height: float = 70, sigma: float = 30) -> np.ndarray:
     """Light added over a spot, wide unless `sigma` says otherwise, in the power of a byte."""
     rows, columns = np.indices(SIZE)
