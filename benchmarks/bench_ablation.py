@@ -1,7 +1,7 @@
 """What each part of the engine is worth: the part off, everything else as it is.
 
-    AMISS_DATA=... python -m benchmarks.bench_ablation             # 50 minutes on 2 cores
-    AMISS_DATA=... python -m benchmarks.bench_ablation --seeds 0   # 17 minutes
+    AMISS_DATA=... python -m benchmarks.bench_ablation             # two hours on one core
+    AMISS_DATA=... python -m benchmarks.bench_ablation --seeds 0   # 40 minutes on one core
     ... --parts "no veils" "no details"                    # these, kept beside the others
     AMISS_DATA=... python -m benchmarks.bench_ablation --check     # a few queries, nothing written
 
