@@ -275,21 +275,6 @@ def test_a_product_turns_if_print_went_round_it_between_two_in_ten(
     assert turns or placed[1] > turning[1]
 
 
-def test_references_in_other_light_than_their_siblings_have_scores_of_their_own() -> None:
-    alike = [entry(1, 1, product=value) for value in (2.0, 2.1)]
-    relit = replace(entry(1, 1, product=4.0), relit=True)
-    profile = Profile((*alike, relit))
-    (other,) = profile.null_scores({}, kind="relit")
-    placed = profile.null_scores({}, kind="placed")
-    assert len(placed) == 2
-    assert other > placed.max()
-    assert len(profile.null_scores({}, kind="turning")) == 0  # of no channel that counts then
-    assert profile.kind(placed=True, relit=True) == "relit"
-    turning = Profile((replace(relit, laid=1, gliding=1),) * 2)
-    assert turning.kind(placed=True, relit=True) == "turning"
-    assert len(turning.null_scores({}, kind="relit")) == 0
-
-
 def test_each_reference_is_scored_under_nulls_that_it_had_no_part_in() -> None:
     # By hand: the others' mean, 1.5 times their spread (5 % of the mean where there is only one).
     first = max((1 - 2) / 0.15, (10 - 14) / 1.05)  # nothing above pristine: the highest
