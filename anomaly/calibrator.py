@@ -70,10 +70,11 @@ class Attainable:
     @property
     def compared(self) -> str:
         """How they are, in words."""
-        if self.kind != "placed":
-            return {"turning": "as they turn", "anywhere": "without place"}[self.kind]
+        if self.kind == "turning":
+            return "as they turn"
         count = {1: "one reference", 2: "two references", 3: "three references or more"}
-        return f"in place with {count[self.references]}"
+        how = {"placed": "in place", "anywhere": "without place"}[self.kind]
+        return f"{how} with {count[self.references]}"
 
 
 @dataclass

@@ -25,9 +25,9 @@ from gallery.reader import Gallery
 SHIPPED = "shipped_null.json"
 KINDS: tuple[EvidenceKind, ...] = ("placed", "relit", "turning", "anywhere")
 # References, or more, by which null scores are kept: what few don't show makes pristine pictures
-# score high in place. Other scores didn't rise with fewer.
+# score high in place, and wherever pieces lie anyhow. A single one doesn't tell that they do.
 COUNTS: Mapping[EvidenceKind, tuple[int, ...]] = {
-    "placed": (1, 2, 3), "relit": (3,), "turning": (1,), "anywhere": (1,),
+    "placed": (1, 2, 3), "relit": (3,), "turning": (1,), "anywhere": (2, 3),
 }  # fmt: skip
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
@@ -78,7 +78,8 @@ class Nulls:
 
 
 def counted(kind: EvidenceKind, references: int) -> int:
-    """Which of the kind's `COUNTS` so many references are; with fewer there is no such evidence."""
+    """Which of the kind's `COUNTS` so many references are; with fewer there is no such evidence but
+    what two say of each other."""
     return max([count for count in COUNTS[kind] if count <= references], default=COUNTS[kind][0])
 
 
@@ -129,8 +130,9 @@ def comparable_fields(fingerprint: EmbeddingFingerprint) -> dict[str, str | int]
 
 def pooled_priors(profiles: Sequence[Profile]) -> dict[str, Prior]:
     """Mean centre and pooled spread of each channel over products with several references; with
-    `BARE` before its name, as products have it that don't know what is usual where."""
-    raw = [profile.raw() | profile.bare() for profile in profiles]
+    `BARE` before its name, as products have it that don't know what is usual where, and with
+    `LOOSE`, as those without a form."""
+    raw = [profile.raw() | profile.bare() | profile.loose() for profile in profiles]
     priors = {}
     for name in sorted({name for entry in raw for name in entry}):
         groups = [np.asarray(entry[name]) for entry in raw if len(entry.get(name, ())) > 1]

@@ -55,6 +55,7 @@ _TAIL = {"bend": 0.5, "rim": 0.6, "outline": 0.35, "detail": 0.35}
 # aligned.
 _FALL = {"anywhere": 0.2, "around": 0.2}
 BARE = "bare "  # before a channel's name: of products that don't know what is usual where
+LOOSE = "loose "  # and of those without a form
 _FORM = 0.25  # share of pairs that must register for a product of many faces to have a form
 _LONERS = 0.1  # share of references, or one, that may register with none of their siblings then
 _RELIABLE = 0.75  # share of pairs that must, for "it registers with none" to say something
@@ -104,6 +105,11 @@ class Profile:
         bare = _collected([e.bare for e in self.left_out])
         return {f"{BARE}{name}": values for name, values in bare.items()}
 
+    def loose(self) -> dict[str, list[float]]:
+        """Raw scores by channel of content, of a product without a form; else none."""
+        found = {} if self.has_form else _collected([e.anywhere for e in self.left_out])
+        return {f"{LOOSE}{name}": values for name, values in found.items()}
+
     def nulls(
         self,
         priors: Mapping[str, Prior],
@@ -125,11 +131,11 @@ class Profile:
         }
 
     def _own(self, priors: Mapping[str, Prior]) -> dict[str, Prior]:
-        """The priors of products that know what is usual at each place, or of those that don't."""
-        own = {name: prior for name, prior in priors.items() if not name.startswith(BARE)}
-        return (
-            own if self.learned else own | {n: priors[BARE + n] for n in own if BARE + n in priors}
-        )
+        """The priors of products that know what is usual at each place, or of those that don't; of
+        content, those of products with a form or without."""
+        own = {n: prior for n, prior in priors.items() if not n.startswith((BARE, LOOSE))}
+        kinds = [BARE] * (not self.learned) + [LOOSE] * (not self.has_form)
+        return own | {n: priors[kind + n] for kind in kinds for n in own if kind + n in priors}
 
     def _of_new_ones(self, raw: Mapping[str, list[float]]) -> dict[str, list[float]]:
         count = len(self.left_out)

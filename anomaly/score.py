@@ -26,7 +26,7 @@ from embeddings.images import Mask
 from embeddings.patches import Floats
 from embeddings.registration import inverse
 
-SCORE_VERSION = 10
+SCORE_VERSION = 11
 _MEAN_WEIGHT = 1.0  # pristine pictures that the prior's centre counts for
 _SPREAD_WEIGHT = 12.0  # and its spread: a handful of scores says little about theirs
 _FAR = 3.0  # spreads from the median: one odd reference doesn't widen what the others say

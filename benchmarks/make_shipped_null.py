@@ -1,19 +1,19 @@
 """Makes `anomaly/shipped_null.json`: what pristine pictures score when nothing else is known.
 
-    python -m benchmarks.make_shipped_null          # 10 minutes on 2 cores
+    python -m benchmarks.make_shipped_null          # 11 minutes on 2 cores
     python -m benchmarks.make_shipped_null --quick  # 1 minute; prints, writes nothing
 
 Renders pristine products with 1 to 6 references each, on trays and belts, and examines further
 pristine photographs of them. None is a body that turns: what they would score if they did is kept
-as well (`turning`). Every second one is turned freely in the picture; only the others tell what
-content without place says: printed products that lie anyhow are not what it is used for. Scores
-in place are kept by the number of references, on which they hang; for that products follow that
-have one or two, and that nothing else is learned from. Every second picture that is compared in
-place lies in a shadow or mirrors the lamp, as no reference does: what then is lit otherwise than
-all references (`relit`) has scores of its own. What isn't, as most glare, counts nowhere but where
-light isn't told apart: how often a line has glare nobody knows. Run it again whenever the scoring's
-fingerprint changes; the demo's and the tests' products have other seeds. No real photograph and no
-damage is involved.
+as well (`turning`). Every second one is turned freely in the picture; only the others tell what is
+usual of content whose place isn't asked. Scores are kept by the number of references, on which they
+hang; for that products follow that have one or two, and that nothing else is learned from. Every
+second picture that is compared in place lies in a shadow or mirrors the lamp, as no reference does:
+what then is lit otherwise than all references (`relit`) has scores of its own. What isn't, as most
+glare, counts nowhere but where light isn't told apart: how often a line has glare nobody knows.
+What content says that has no place (`anywhere`) is learned from loose goods, as it decides of no
+product that has a form. Run it again whenever the scoring's fingerprint changes; the demo's and the
+tests' products have other seeds. No real photograph and no damage is involved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -33,10 +33,20 @@ import anomaly
 from anomaly.left_out import without_places
 from anomaly.nulls import COUNTS, KINDS, SHIPPED, comparable_fields, counted, pooled_priors
 from anomaly.pipeline import SCORING, examine
-from anomaly.profile import Profile, nearest
+from anomaly.profile import LOOSE, Profile, nearest
 from anomaly.results import IN_PLACE, EvidenceKind
 from anomaly.score import Prior, combine, studentised
-from anomaly.studio import Nuisance, Product, make_products
+from anomaly.studio import (
+    Goods,
+    Nuisance,
+    Photograph,
+    Product,
+    draw_shot,
+    lying,
+    make_goods,
+    make_products,
+    render,
+)
 from benchmarks.machine import machine
 from benchmarks.rendered import Rendered, as_query, as_references, shooter
 from embeddings import Embedder, Pixels, open_embedder
@@ -49,8 +59,10 @@ _QUERIES = 3
 _DOZENS, _FEW_DOZENS = 12, 7  # the second: of products with one or two references
 _FEW_QUERIES = 4
 _LIGHT = ("glare", "shadow")  # of every second picture that is compared in place, in turn
-_CONTENT = frozenset({"anywhere"})
 _LIT_SEED = 100_000  # their photographs' seeds; others are numbered from 0
+_GOODS = 120
+_GOODS_COUNTS = (2, 4, 2, 3, 2, 6)
+_GOODS_QUERIES = 4
 CONTENT = ("anywhere", "around", "absent")
 Raw = dict[EvidenceKind, dict[str, float]]
 Scores = dict[EvidenceKind, dict[int, list[float]]]
@@ -59,7 +71,8 @@ Scores = dict[EvidenceKind, dict[int, list[float]]]
 def main() -> None:
     quick = "--quick" in sys.argv
     dozens = [0, _DOZENS] if quick else range(_DOZENS + _FEW_DOZENS)
-    found = []
+    goods = range(12 if quick else _GOODS)
+    found, loose = [], []
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     # One thread per process: small products of matrices gain nothing from more.
     with ProcessPoolExecutor(mp_context=get_context("spawn"), initializer=limit_threads,
@@ -67,26 +80,30 @@ def main() -> None:
         for part in pool.map(_dozen, dozens):
             found += part
             print(f"\r{len(found)}/{12 * len(dozens)}", end="", file=sys.stderr, flush=True)
+        for one in pool.map(_heap, goods):
+            loose.append(one)
+            print(f"\r{len(loose)}/{len(goods)} loose", end="", file=sys.stderr, flush=True)
     usual = found[: 12 if quick else 12 * _DOZENS]
     priors = pooled_priors([profile for profile, _ in usual])
     upright = pooled_priors([profile for profile, _ in usual[::2]])
     priors |= {name: prior for name, prior in upright.items() if name in CONTENT}
-    scores = gathered(found, priors, usual=len(usual))
+    poured = pooled_priors([profile for profile, _ in loose])
+    priors |= {name: prior for name, prior in poured.items() if name.startswith(LOOSE)}
+    scores = gathered([*found, *loose], priors, usual=len(usual))
     _report(scores, priors)
     if not quick:
-        _write(scores, priors, len(found))
+        _write(scores, priors, len(found) + len(loose))
 
 
 def gathered(
     found: Sequence[tuple[Profile, Sequence[Raw]]], priors: Mapping[str, Prior], *, usual: int
 ) -> Scores:
     """Scores by kind of evidence and number of references, of products in the order in which they
-    were drawn; of those after the `usual` ones, only what counts in place."""
+    were drawn; of those after the `usual` ones, none as if they turned."""
     scores: Scores = {kind: {count: [] for count in COUNTS[kind]} for kind in KINDS}
     for number, (profile, queries) in enumerate(found):
         for kind, channels in (item for raw in queries for item in raw.items()):
-            lies_anyhow = kind == "anywhere" and number % 2
-            if lies_anyhow or (kind not in IN_PLACE and number >= usual):
+            if kind == "turning" and number >= usual:
                 continue
             count = counted(kind, len(profile.left_out))
             scores[kind][count].append(_score(channels, profile, priors))
@@ -109,28 +126,53 @@ def _examined(product: Product, number: int, embedder: Embedder) -> tuple[Profil
     count = 1 + number // 2 % 2 if few else _COUNTS[number % len(_COUNTS)]
     rendered = as_references(product.product_id, [shoot() for _ in range(count)], embedder=embedder)
     lit = shooter(product, seed=_LIT_SEED + number, background=background, max_angle_deg=most_deg)
-    untold = _CONTENT | ({"placed"} if count >= min(COUNTS["relit"]) else set())
+    untold = {"placed"} if count >= min(COUNTS["relit"]) else set()
     queries: list[Raw] = []
     for turn in range(_FEW_QUERIES if few else _QUERIES):
         plain, nuisance = shoot().image, Nuisance(_LIGHT[(number + turn) % len(_LIGHT)])
-        for image, left in (plain, _CONTENT), (lit(nuisances=(nuisance,)).image, untold):
-            raw = _seen(image, rendered, embedder, placed=True)
+        for image, left in (plain, set()), (lit(nuisances=(nuisance,)).image, untold):
+            raw = _seen(image, rendered, embedder)
             in_place = next((found for kind, found in raw.items() if kind in IN_PLACE), None)
             if in_place is not None:
                 raw["turning"] = without_places(in_place)
-            queries.append({kind: found for kind, found in raw.items() if kind not in left})
-        if not few:
-            queries[-1] |= _seen(plain, rendered, embedder, placed=False)
+            queries.append(
+                {kind: found for kind, found in raw.items() if kind not in {"anywhere"} | left}
+            )
     return rendered.profile, queries
 
 
-def _seen(image: Pixels, rendered: Rendered, embedder: Embedder, *, placed: bool) -> Raw:
+def _heap(number: int) -> tuple[Profile, list[Raw]]:
+    """Loose goods' profile, and the raw scores of pristine queries that have no place; none where
+    references could be laid upon each other."""
+    goods, embedder = make_goods(seed=_FIRST_SEED + number), open_embedder(device="cpu")
+    shoot = _above(goods, seed=number, background="belt" if number % 3 == 2 else "tray")
+    count = _GOODS_COUNTS[number % len(_GOODS_COUNTS)]
+    rendered = as_references(goods.goods_id, [shoot() for _ in range(count)], embedder=embedder)
+    if rendered.profile.has_form:
+        return rendered.profile, []
+    seen = [_seen(shoot().image, rendered, embedder) for _ in range(_GOODS_QUERIES)]
+    return rendered.profile, [
+        {kind: raw for kind, raw in one.items() if kind == "anywhere"} for one in seen
+    ]
+
+
+def _above(goods: Goods, *, seed: int, background: str) -> Callable[[], Photograph]:
+    """A camera above goods that are poured anew for each photograph."""
+    rng = np.random.default_rng(seed)
+
+    def shoot() -> Photograph:
+        shot = draw_shot(rng, background=background)
+        return render(lying(goods, rng), shot=shot, seed=int(rng.integers(2**31)))
+
+    return shoot
+
+
+def _seen(image: Pixels, rendered: Rendered, embedder: Embedder) -> Raw:
     """Raw scores of a picture by the kind of evidence that it gives."""
     references = nearest(embedder.embed([image])[0].vector, rendered.references)
     comparison = examine(
-        as_query(image), references, embedder=embedder, placed=placed,
-        learned=rendered.profile.learned,
-    ).comparison  # fmt: skip
+        as_query(image), references, embedder=embedder, learned=rendered.profile.learned
+    ).comparison
     return {comparison.kind: {c.name: c.score for c in comparison.channels}}
 
 

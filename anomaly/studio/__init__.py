@@ -13,6 +13,7 @@ from anomaly.studio.damage import (
 )
 from anomaly.studio.difficulty import LEVELS, Difficulty, level, tilt_for
 from anomaly.studio.face import Face, Product
+from anomaly.studio.goods import Goods, lying, make_goods
 from anomaly.studio.nuisance import NUISANCES, Nuisance
 from anomaly.studio.printed_art import ART, art_carton, design_variant
 from anomaly.studio.products import DOZEN, make_product, make_products
@@ -32,6 +33,7 @@ __all__ = [
     "Damage",
     "Difficulty",
     "Face",
+    "Goods",
     "Light",
     "Nuisance",
     "Photograph",
@@ -43,6 +45,8 @@ __all__ = [
     "face_to_frame",
     "labelled_box",
     "level",
+    "lying",
+    "make_goods",
     "make_product",
     "make_products",
     "render",
