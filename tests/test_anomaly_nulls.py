@@ -7,7 +7,7 @@ import pytest
 
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.left_out import LeftOut
-from anomaly.nulls import COUNTS, KINDS, Nulls, counted, read_shipped
+from anomaly.nulls import COUNTS, KINDS, Nulls, counted, pooled_priors, read_shipped
 from anomaly.profile import Profile
 from anomaly.score import Prior
 from embeddings import open_embedder
@@ -29,12 +29,18 @@ def product(references: int) -> Profile:
     return Profile((one,) * (references if references > 1 else 0))
 
 
+def loose(*anywhere: float) -> Profile:
+    """None of its references registers with another."""
+    return Profile(tuple(LeftOut({}, {"anywhere": value}, 0, 2, 0.1) for value in anywhere))
+
+
 @pytest.mark.parametrize(
     ("references", "wanted"), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 3), (16, 3)]
 )
 def test_so_many_references_are_counted_as(references: int, wanted: int) -> None:
     assert counted("placed", references) == wanted
-    assert counted("anywhere", references) == 1
+    assert counted("turning", references) == 1
+    assert counted("anywhere", references) == max(2, wanted)  # two say that pieces lie anyhow
     assert counted("relit", references) == 3  # fewer don't tell what light is usual
 
 
@@ -80,6 +86,27 @@ def test_what_is_lit_otherwise_is_held_to_pictures_in_other_light() -> None:
     assert alone.beyond(product(4))["relit"] == (pooled[3],)
 
 
+def test_of_content_products_without_a_form_have_priors_of_their_own() -> None:
+    printed = [
+        Profile(tuple(LeftOut({}, {"anywhere": value}, 2, 2, 0.1) for value in (0.5, 0.6, 0.7)))
+    ] * 3
+    both = pooled_priors([*printed, *[loose(0.9, 1.0, 1.1)] * 3])
+    assert pooled_priors(printed).keys() == {"anywhere"}
+    assert both["loose anywhere"].centre == pytest.approx(1.0)
+    assert both["anywhere"].centre == pytest.approx(0.8)  # of whatever a gallery holds
+    priors = {"anywhere": Prior(0.6, 0.1, 0.1), "loose anywhere": Prior(1.0, 0.1, 0.1)}
+    assert set(loose().nulls(priors)) == {"anywhere"}
+    # A single reference is taken for a product with a form.
+    assert loose().nulls(priors)["anywhere"].centre == 0.6
+    for values in ((0.9, 1.1), (0.9, 1.0, 1.1)):
+        own, few = (
+            loose(*values).nulls(priors),
+            loose(*values).nulls({"anywhere": priors["anywhere"]}),
+        )
+        assert own["anywhere"].centre > few["anywhere"].centre + 0.05
+    assert printed[0].nulls(priors)["anywhere"].centre < 0.61
+
+
 def test_a_reference_in_doubt_is_held_against_what_as_many_siblings_say() -> None:
     nulls = Nulls(PRIOR, shipped={"placed": SHIPPED})
     assert nulls.clean("placed", 2) is SHIPPED[2]
@@ -95,5 +122,7 @@ def test_what_ships_can_promise_a_percent_whatever_the_count_and_falls_with_it()
     for kind in KINDS:
         found = [shipped.shipped[kind][count] for count in COUNTS[kind]]
         assert all(s.attainable <= 0.01 for s in found)
-    highest = [np.quantile(shipped.shipped["placed"][n].scores, 0.99) for n in COUNTS["placed"]]
-    assert highest == sorted(highest, reverse=True)
+    for kind in ("placed", "anywhere"):
+        highest = [np.quantile(shipped.shipped[kind][n].scores, 0.99) for n in COUNTS[kind]]
+        assert highest == sorted(highest, reverse=True)
+    assert {"loose anywhere", "loose around", "loose absent"} < shipped.priors.keys()

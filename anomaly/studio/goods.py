@@ -14,6 +14,8 @@ from anomaly.studio.fields import fractal_noise, largest_share, mix, smooth_nois
 
 _MOST_PIECES = 12
 _TRIES = 40  # places drawn for a piece, of which it takes the one with most room
+_LARGEST = 1.08  # of the pieces, in their usual size
+_WAVIEST = 1.1  # an outline's reach, in radii
 _SHADOW = 0.45  # of a piece on those that it lies on
 _HARMONICS = np.arange(2, 7)
 
@@ -70,11 +72,10 @@ def lying(goods: Goods, rng: np.random.Generator) -> Product:
     """The goods as they lie in one photograph: other pieces, elsewhere."""
     colour = np.zeros((FACE_PX, FACE_PX, 3), np.float32)
     alpha = np.zeros((FACE_PX, FACE_PX), np.float32)
-    # As many as there are fill the face alike.
-    radius = 0.46 * FACE_PX / np.sqrt(goods.count * goods.slender) * (0.8 if goods.count > 1 else 1)
-    radius = min(radius, 0.46 * FACE_PX)
-    for x, y in _places(rng, goods.count, radius):
-        piece, cover = _piece(rng, goods, radius * rng.uniform(0.92, 1.08))
+    # Many small pieces or a few large ones cover the face alike.
+    radius = FACE_PX * min(0.4, 0.37 / np.sqrt(goods.count * goods.slender))
+    for x, y in _places(rng, goods.count, _WAVIEST * _LARGEST * radius):
+        piece, cover = _piece(rng, goods, radius * rng.uniform(2 - _LARGEST, _LARGEST))
         _lay(colour, alpha, piece, cover, at=(x, y))
     face = Face(colour.clip(0, 255).astype(np.uint8), alpha)
     return Product(goods.goods_id, "goods", {"front": face}, gloss=goods.gloss)
@@ -87,9 +88,10 @@ def _rgb(hsv: NDArray[np.float64]) -> Colour:
     return rgb
 
 
-def _places(rng: np.random.Generator, count: int, radius: float) -> NDArray[np.float64]:
-    """(count, 2) centres x, y, each where there is most room of some that were drawn."""
-    low, high = radius, FACE_PX - radius
+def _places(rng: np.random.Generator, count: int, reach: float) -> NDArray[np.float64]:
+    """(count, 2) centres x, y, each where there is most room of some that were drawn, and at least
+    `reach` from the face's border."""
+    low, high = reach, FACE_PX - reach
     found = [rng.uniform(low, high, 2) if count > 1 else np.full(2, FACE_PX / 2)]
     while len(found) < count:
         drawn = rng.uniform(low, high, (_TRIES, 2))
@@ -100,7 +102,7 @@ def _places(rng: np.random.Generator, count: int, radius: float) -> NDArray[np.f
 
 def _piece(rng: np.random.Generator, goods: Goods, radius: float) -> tuple[Real, Real]:
     """A piece's (n, n, 3) colour and (n, n) coverage; it lies at any angle."""
-    side = 2 * int(np.ceil(1.1 * radius)) + 5
+    side = 2 * int(np.ceil(_WAVIEST * radius)) + 5
     axis = np.arange(side, dtype=np.float32) - side // 2
     turn = rng.uniform(-np.pi, np.pi)
     along = axis[None, :] * np.cos(turn) + axis[:, None] * np.sin(turn)
@@ -110,7 +112,7 @@ def _piece(rng: np.random.Generator, goods: Goods, radius: float) -> tuple[Real,
     strengths = goods.wavy * rng.standard_normal(len(_HARMONICS)) / _HARMONICS
     phases = rng.uniform(-np.pi, np.pi, len(_HARMONICS))
     waves = np.cos(_HARMONICS[:, None, None] * angle + phases[:, None, None])
-    outline = np.minimum(outline * (1 + np.tensordot(strengths, waves, 1)), 1.1 * radius)
+    outline = np.minimum(outline * (1 + np.tensordot(strengths, waves, 1)), _WAVIEST * radius)
     cover = np.clip(outline - away + 0.5, 0, 1).astype(np.float32)
     height = np.sqrt(np.clip(1 - (away / outline) ** goods.flat, 0, 1)).astype(np.float32)
     strength, grain = goods.relief
