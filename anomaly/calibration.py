@@ -31,7 +31,7 @@ from gallery.calibrations import read_calibration
 from gallery.errors import DamagedGallery
 from gallery.publish import read_current
 
-CALIBRATED: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere")
+CALIBRATED: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere", "loose")
 """Kinds of evidence whose scores are kept. Pictures are of the line's own light, whatever it is:
 those that are `relit` are among the placed."""
 _LEAST_PRODUCTS = 8  # with pictures, before they speak for the others

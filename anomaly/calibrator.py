@@ -70,10 +70,10 @@ class Attainable:
     @property
     def compared(self) -> str:
         """How they are, in words."""
-        if self.kind == "turning":
-            return "as they turn"
+        if self.kind in ("turning", "anywhere"):
+            return {"turning": "as they turn", "anywhere": "without place"}[self.kind]
         count = {1: "one reference", 2: "two references", 3: "three references or more"}
-        how = {"placed": "in place", "anywhere": "without place"}[self.kind]
+        how = {"placed": "in place", "loose": "as loose goods"}[self.kind]
         return f"{how} with {count[self.references]}"
 
 
@@ -277,7 +277,7 @@ def _shown(result: Inspection, profile: Profile) -> Shown:
     assert result.alignment is not None
     assert result.score is not None
     kind = profile.kind(placed=result.alignment.status == "aligned")
-    undecided = result.verdict in _UNDECIDED or (profile.has_form and kind == "anywhere")
+    undecided = result.verdict in _UNDECIDED or kind == "anywhere"
     return Shown(result.product_id, kind, result.score, decided=not undecided)
 
 

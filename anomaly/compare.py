@@ -85,7 +85,7 @@ def compare(
     if not sound:
         besides = partial(_novel, view, references, products, own, spaces[1])
         asked = besides if form and foreground.confidence >= TRUSTED else tuple
-        return Comparison((), content, own, 0.0, refuted, besides=asked)
+        return Comparison((), content, own, 0.0, refuted, besides=asked, form=form)
     fit, product, bounded, gliding = _bounds(sound, own, foreground, turning=turning)
     known = unexplained(view, dense, products, where=grown(product))
     coverage, inside = max(p.coverage for _, p in sound), ~_seam(view)

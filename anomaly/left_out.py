@@ -39,7 +39,7 @@ class LeftOut:
 
 def raw_of(entry: LeftOut, kind: EvidenceKind) -> dict[str, float]:
     """A reference's raw scores that are such evidence, by channel."""
-    raw = entry.anywhere if kind == "anywhere" else entry.placed
+    raw = entry.anywhere if kind in ("anywhere", "loose") else entry.placed
     return without_places(raw) if kind == "turning" else dict(raw)
 
 

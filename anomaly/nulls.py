@@ -23,11 +23,11 @@ from embeddings.patches import Floats
 from gallery.reader import Gallery
 
 SHIPPED = "shipped_null.json"
-KINDS: tuple[EvidenceKind, ...] = ("placed", "relit", "turning", "anywhere")
+KINDS: tuple[EvidenceKind, ...] = ("placed", "relit", "turning", "anywhere", "loose")
 # References, or more, by which null scores are kept: what few don't show makes pristine pictures
-# score high in place, and wherever pieces lie anyhow. A single one doesn't tell that they do.
+# score high in place, and loose goods, of which a single one doesn't tell that they are loose.
 COUNTS: Mapping[EvidenceKind, tuple[int, ...]] = {
-    "placed": (1, 2, 3), "relit": (3,), "turning": (1,), "anywhere": (2, 3),
+    "placed": (1, 2, 3), "relit": (3,), "turning": (1,), "anywhere": (1,), "loose": (2, 3),
 }  # fmt: skip
 _SAMPLE = 256  # products whose profiles are pooled
 _LEAST_PRODUCTS = 3
@@ -79,7 +79,7 @@ class Nulls:
 
 def counted(kind: EvidenceKind, references: int) -> int:
     """Which of the kind's `COUNTS` so many references are; with fewer there is no such evidence but
-    what two say of each other."""
+    what two say of each other, which is held to what two say of others."""
     return max([count for count in COUNTS[kind] if count <= references], default=COUNTS[kind][0])
 
 

@@ -116,10 +116,13 @@ class Profile:
         *,
         without: int | None = None,
         only: Collection[str] | None = None,
+        form: bool | None = None,
     ) -> dict[str, Null]:
         """What each channel, or each of `only`, says of pristine pictures: of new ones, or of the
-        reference that is left out, which has one fewer to be compared with."""
-        raw, priors = self.raw(without=without), self._own(priors)
+        reference that is left out, which has one fewer to be compared with. `form`: whether the
+        product has one, if these are some of its references."""
+        raw = self.raw(without=without)
+        priors = self._own(priors, form=self.has_form if form is None else form)
         if without is None:
             raw = self._of_new_ones(raw)
         wanted = sorted({*raw, *priors} if only is None else only)
@@ -130,11 +133,11 @@ class Profile:
             if null is not None
         }
 
-    def _own(self, priors: Mapping[str, Prior]) -> dict[str, Prior]:
+    def _own(self, priors: Mapping[str, Prior], *, form: bool) -> dict[str, Prior]:
         """The priors of products that know what is usual at each place, or of those that don't; of
         content, those of products with a form or without."""
         own = {n: prior for n, prior in priors.items() if not n.startswith((BARE, LOOSE))}
-        kinds = [BARE] * (not self.learned) + [LOOSE] * (not self.has_form)
+        kinds = [BARE] * (not self.learned) + [LOOSE] * (not form)
         return own | {n: priors[kind + n] for kind in kinds for n in own if kind + n in priors}
 
     def _of_new_ones(self, raw: Mapping[str, list[float]]) -> dict[str, list[float]]:
@@ -144,16 +147,18 @@ class Profile:
 
     def kind(self, *, placed: bool, relit: bool = False) -> EvidenceKind:
         """Of the evidence that a picture of the product gives, by whether it was `placed`, and
-        `relit`."""
-        return evidence_kind(placed=placed, turning=self.turns, relit=relit)
+        `relit`; one without a form never is."""
+        form = self.has_form
+        return evidence_kind(placed=placed and form, turning=self.turns, relit=relit, form=form)
 
     def null_scores(self, priors: Mapping[str, Prior], *, kind: EvidenceKind) -> Floats:
         """The references' own scores, each under nulls that it had no part in. What a product that
         doesn't turn would score if it did is `turning`; one that does has none in place, be they
-        `placed` or `relit`."""
+        `placed` or `relit`, and one without a form has `loose` ones only."""
         scores: list[float] = []
         for row, entry in enumerate(self.left_out):
-            if kind in IN_PLACE and self.kind(placed=True, relit=entry.relit) != kind:
+            of_its_own = self.kind(placed=kind in IN_PLACE, relit=entry.relit)
+            if kind != "turning" and kind != of_its_own:
                 continue
             raw = raw_of(entry, kind)
             nulls = self.nulls(priors, without=row, only=raw)

@@ -23,7 +23,7 @@ from gallery.describe import Reference
 
 Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product", "cannot_compare"]
 Kind = Literal["added", "missing", "changed", "spill"]
-EvidenceKind = Literal["placed", "relit", "turning", "anywhere"]
+EvidenceKind = Literal["placed", "relit", "turning", "anywhere", "loose"]
 """Compared place by place; so, but in other light than any reference; in its place, but as a body
 that turns; wherever it lies."""
 IN_PLACE = frozenset({"placed", "relit"})
@@ -256,9 +256,10 @@ class Channel:
     valid_fraction: float
 
 
-def evidence_kind(*, placed: bool, turning: bool, relit: bool) -> EvidenceKind:
+def evidence_kind(*, placed: bool, turning: bool, relit: bool, form: bool) -> EvidenceKind:
+    """`form`: whether the product has one, so that a picture could have been placed."""
     if not placed:
-        return "anywhere"
+        return "anywhere" if form else "loose"
     if turning:
         return "turning"
     return "relit" if relit else "placed"
@@ -280,6 +281,7 @@ class Comparison:
     turning   whether the product was taken for a body that turns: none of `places` was asked
     relit     whether its light differs from place to place from that of all that were aligned, of
               three references or more
+    form      whether the product has one
     """
 
     placed: tuple[Channel, ...]
@@ -293,6 +295,7 @@ class Comparison:
     gliding: int = 0
     turning: bool = False
     relit: bool = False
+    form: bool = True
 
     @cached_property
     def anywhere(self) -> tuple[Channel, ...]:
@@ -308,7 +311,9 @@ class Comparison:
     @property
     def kind(self) -> EvidenceKind:
         """Which it is: their scores have nulls of their own."""
-        return evidence_kind(placed=bool(self.placed), turning=self.turning, relit=self.relit)
+        return evidence_kind(
+            placed=bool(self.placed), turning=self.turning, relit=self.relit, form=self.form
+        )
 
 
 @dataclass(frozen=True)

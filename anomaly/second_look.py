@@ -83,7 +83,7 @@ class SecondLook:
         source = self.nulls.clean(kind, len(siblings))
         judged = judge(
             evidence,
-            nulls=profile.nulls(self.nulls.priors),
+            nulls=profile.nulls(self.nulls.priors, form=whole.has_form),
             sources={kind: (source,) if source else ()},
             budget=self._rarity,
         )

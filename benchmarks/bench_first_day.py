@@ -97,7 +97,8 @@ def _merged(shipped: Nulls, wanted: Callable[[EvidenceKind, int], bool]) -> dict
         scores = [
             null.scores for k in alike for n, null in shipped.shipped[k].items() if wanted(k, n)
         ]
-        found[kind] = NullScores("shipped", np.concatenate(scores))
+        if scores:
+            found[kind] = NullScores("shipped", np.concatenate(scores))
     return found
 
 

@@ -34,23 +34,23 @@ def test_scores_go_by_kind_and_by_references_in_place_alone() -> None:
     numbers = {
         kind: {count: len(some) for count, some in of.items()} for kind, of in scores.items()
     }
-    # Two pictures of each, but as if they turned: those of the first four.
+    # In place: two pictures of each. Those of the first four else, and `anywhere` of every second.
     in_place = {"placed": {1: 6, 2: 4, 3: 6}, "relit": {3: 0}}
-    assert numbers == {**in_place, "turning": {1: 8}, "anywhere": {2: 10, 3: 6}}
+    assert numbers == {**in_place, "turning": {1: 8}, "anywhere": {1: 4}}
     assert min(scores["placed"][3]) > max(scores["turning"][1])
 
 
 @pytest.mark.parametrize(("number", "references"), [(0, 4), (1, 2)])
-def test_each_picture_in_place_has_another_in_other_light_and_print_says_nothing_of_loose_content(
+def test_each_picture_in_place_has_another_in_other_light_and_content_is_seen_once(
     monkeypatch: pytest.MonkeyPatch, number: int, references: int
 ) -> None:
-    seen: list[Any] = []
+    seen: dict[bool, list[Any]] = {True: [], False: []}
 
-    def note(image: Any, *_: object) -> Raw:
-        seen.append(image)
-        if len(seen) == 5:
+    def note(image: Any, *_: object, placed: bool) -> Raw:
+        seen[placed].append(image)
+        if not placed:
             return {"anywhere": {"anywhere": 1.0}}
-        return {"relit" if len(seen) == 2 else "placed": {"novel": 1.0, "rim": 2.0}}
+        return {"relit" if len(seen[True]) == 2 else "placed": {"novel": 1.0, "rim": 2.0}}
 
     def described(_: str, photographs: Any, **__: object) -> Any:
         assert len(photographs) == references
@@ -60,37 +60,12 @@ def test_each_picture_in_place_has_another_in_other_light_and_print_says_nothing
     monkeypatch.setattr(make_shipped_null, "as_references", described)
     product, embedder = make_products(seed=0)[0], SimpleNamespace()
     _, queries = make_shipped_null._examined(product, number, embedder)  # type: ignore[arg-type]
-    assert len({image.tobytes() for image in seen}) == len(seen) == len(queries) == 6
-    unplaced = queries.pop(4)
-    assert unplaced == {}
+    assert len(seen[True]) == len(queries) == 2 * len(seen[False])
+    assert [a is b for a, b in zip(seen[True][::2], seen[False], strict=True)] == [True] * 3
+    assert len({image.tobytes() for image in seen[True]}) == len(seen[True])
     assert all(raw["turning"] == {"novel": 1.0} for raw in queries)
+    assert [sorted(raw)[0] == "anywhere" for raw in queries] == [False, True] * 3
     # What lies in other light and isn't told from plain light says nothing of plain light.
-    lit = [sorted(raw.keys() - {"turning"}) for raw in (queries[1], queries[3], queries[4])]
+    lit = [sorted(raw.keys() - {"anywhere", "turning"}) for raw in queries[1::2]]
     assert lit == [["relit"], *[[] if references > 2 else ["placed"]] * 2]
-    assert all("placed" in raw for raw in (queries[0], queries[2]))
-
-
-@pytest.mark.parametrize("formless", [True, False])
-def test_loose_goods_say_what_content_scores_unless_they_can_be_laid_upon_each_other(
-    monkeypatch: pytest.MonkeyPatch, formless: bool
-) -> None:
-    poured: list[Any] = []
-
-    def note(image: Any, *_: object) -> Raw:
-        poured.append(image)
-        # One happens to lie as a reference does.
-        return {"placed" if len(poured) == 4 else "anywhere": {"novel": 1.0}}
-
-    def described(name: str, photographs: Any, **__: object) -> Any:
-        assert name == "g1001"
-        poured.extend(photograph.image for photograph in photographs)
-        poured.append(None)
-        return SimpleNamespace(profile=SimpleNamespace(has_form=not formless))
-
-    monkeypatch.setattr(make_shipped_null, "open_embedder", lambda **_: SimpleNamespace())
-    monkeypatch.setattr(make_shipped_null, "_seen", note)
-    monkeypatch.setattr(make_shipped_null, "as_references", described)
-    _, queries = make_shipped_null._heap(1)
-    pictures = [image.tobytes() for image in poured if image is not None]
-    assert len(set(pictures)) == len(pictures) == 4 + 4 * formless
-    assert [list(raw) for raw in queries] == [["anywhere"]] * 4 * formless
+    assert all("placed" in raw for raw in queries[::2])
