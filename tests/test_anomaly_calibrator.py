@@ -89,14 +89,18 @@ def test_what_can_be_promised_is_told_for_products_that_are_compared_so() -> Non
 
     boxes = {f"box{n}": product(4, placed=[1.0] * 4, anywhere=[1.0] * 4) for n in range(5)}
     bottles = {f"bottle{n}": product(2, turning=[1.0] * 2, anywhere=[1.0] * 2) for n in range(3)}
+    nuts = {f"nuts{n}": product(4, loose=[1.0] * 4) for n in range(3)}
     made = SidelineCalibration(
-        0.05, None, "B", None, 0, "", {}, {}, {**boxes, **bottles}
+        0.05, None, "B", None, 0, "", {}, {}, {**boxes, **bottles, **nuts}
     )  # fmt: skip
     assert _attainable(made) == [
         Attainable("placed", 3, 5, 1 / 21),
         Attainable("turning", 1, 3, 1 / 7),
         Attainable("anywhere", 1, 8, 1 / 27),
+        Attainable("loose", 3, 3, 1 / 13),
     ]
+    words = [found.compared for found in _attainable(made)]
+    assert words[2:] == ["without place", "as loose goods with three references or more"]
 
 
 def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:

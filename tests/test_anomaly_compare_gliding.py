@@ -93,7 +93,9 @@ def test_a_body_that_turns_lies_where_it_is_seen_and_says_nothing_of_places() ->
     np.testing.assert_array_equal(found.product, ON | np.roll(ON, 4, axis=1))
     np.testing.assert_array_equal(flat.product, ON)
     assert not np.isfinite(maps_of(found)["surroundings"])[found.product].any()
-    lost = compared(image, references, None, foreground=given_foreground(own), turning=True)
+    lost = compared(
+        image, references, None, foreground=given_foreground(own), turning=True, form=True
+    )
     assert lost.kind == "anywhere"
 
 

@@ -39,8 +39,8 @@ def loose(*anywhere: float) -> Profile:
 )
 def test_so_many_references_are_counted_as(references: int, wanted: int) -> None:
     assert counted("placed", references) == wanted
-    assert counted("turning", references) == 1
-    assert counted("anywhere", references) == max(2, wanted)  # two say that pieces lie anyhow
+    assert counted("anywhere", references) == 1
+    assert counted("loose", references) == max(2, wanted)  # two say that pieces lie anyhow
     assert counted("relit", references) == 3  # fewer don't tell what light is usual
 
 
@@ -105,6 +105,25 @@ def test_of_content_products_without_a_form_have_priors_of_their_own() -> None:
         )
         assert own["anywhere"].centre > few["anywhere"].centre + 0.05
     assert printed[0].nulls(priors)["anywhere"].centre < 0.61
+    # Some of a product's references may say otherwise than all.
+    some = loose(0.9, 1.1)
+    assert some.nulls(priors, form=True) == some.nulls({"anywhere": priors["anywhere"]})
+
+
+def test_loose_goods_and_print_whose_place_is_not_known_are_held_apart() -> None:
+    heap, print_ = loose(0.9, 1.0, 1.1), product(3)
+    assert heap.kind(placed=False) == heap.kind(placed=True) == "loose"
+    assert print_.kind(placed=False) == product(1).kind(placed=False) == "anywhere"
+    # Two pieces may happen to lie alike: no picture of them is held against that.
+    alike = LeftOut({"product": 9.0}, {"anywhere": 1.0}, 1, 9, 0.1)
+    goods = Profile((*loose(1.0, 1.1).left_out, alike))
+    assert not goods.has_form
+    lengths = {kind: len(goods.null_scores(PRIOR, kind=kind)) for kind in KINDS}
+    assert lengths == dict.fromkeys(KINDS, 0) | {"loose": 3, "turning": lengths["turning"]}
+    entry = LeftOut({"product": 1.0}, {"anywhere": 0.5}, 2, 2, 0.1)
+    carton = Profile((entry,) * 3)
+    lengths = {kind: len(carton.null_scores(PRIOR, kind=kind)) for kind in KINDS}
+    assert (lengths["placed"], lengths["anywhere"], lengths["loose"]) == (3, 3, 0)
 
 
 def test_a_reference_in_doubt_is_held_against_what_as_many_siblings_say() -> None:
@@ -122,7 +141,7 @@ def test_what_ships_can_promise_a_percent_whatever_the_count_and_falls_with_it()
     for kind in KINDS:
         found = [shipped.shipped[kind][count] for count in COUNTS[kind]]
         assert all(s.attainable <= 0.01 for s in found)
-    for kind in ("placed", "anywhere"):
+    for kind in ("placed", "loose"):
         highest = [np.quantile(shipped.shipped[kind][n].scores, 0.99) for n in COUNTS[kind]]
         assert highest == sorted(highest, reverse=True)
     assert {"loose anywhere", "loose around", "loose absent"} < shipped.priors.keys()

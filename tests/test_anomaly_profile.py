@@ -130,7 +130,7 @@ def test_pieces_scattered_at_random_have_no_form() -> None:
     for entry in profile.left_out:
         assert entry.placed == {} or entry.registered > 0
         assert set(entry.anywhere) - {"around"} == ANYWHERE
-    assert len(profile.null_scores({}, kind="anywhere")) == 4
+    assert len(profile.null_scores({}, kind="loose")) == 4
 
 
 def test_a_single_reference_is_assumed_to_have_a_form_and_says_nothing_else() -> None:

@@ -20,6 +20,7 @@ SHIPPED = Nulls(
         "relit": {3: null(5.0)},
         "turning": {1: null(2.0)},
         "anywhere": {1: null(4.0, 50)},
+        "loose": {2: null(9.0), 3: null(3.0)},
     },
 )
 
@@ -36,6 +37,13 @@ def test_scores_are_held_against_those_of_as_many_references_and_such_light_or_a
     # Threshold 4.9 of both: the highest 3 of 398 lie at 4.97 and above.
     assert many["by references, 0.01"] == {"sidelined": 0.0, "recall": 0.6667}
     assert many["one pool, 0.05"] == one["one pool, 0.05"] == {"sidelined": 0.0, "recall": 0.3333}
+
+
+def test_loose_goods_with_one_reference_are_none() -> None:
+    judged = [("loose", 1.0, False), ("loose", 4.0, True)]
+    found = {count: rates(judged, SHIPPED, count) for count in (1, 2, 4)}
+    recall = {count: one["by references, 0.01"]["recall"] for count, one in found.items()}
+    assert recall == {1: 0.0, 2: 0.0, 4: 1.0}
 
 
 def test_what_too_few_scores_can_t_promise_is_not_called() -> None:

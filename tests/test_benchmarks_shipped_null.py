@@ -28,15 +28,17 @@ def test_scores_go_by_kind_and_by_references_in_place_alone() -> None:
         "placed": {"product": 5.0, "novel": 1.0},
         "turning": {"novel": 1.0},
         "anywhere": {"anywhere": 2.0},
+        "loose": {"anywhere": 2.0},
     }
     found = [(product(count), [picture] * 2) for count in (4, 1, 2, 3, 1, 2, 1, 6)]
     scores = gathered(found, PRIORS, usual=4)
     numbers = {
         kind: {count: len(some) for count, some in of.items()} for kind, of in scores.items()
     }
-    # In place: two pictures of each. Those of the first four else, and `anywhere` of every second.
-    in_place = {"placed": {1: 6, 2: 4, 3: 6}, "relit": {3: 0}}
-    assert numbers == {**in_place, "turning": {1: 8}, "anywhere": {1: 4}}
+    # In place, and loose: two pictures of each. Those of the first four else, and `anywhere` of
+    # every second.
+    each = {"placed": {1: 6, 2: 4, 3: 6}, "relit": {3: 0}, "loose": {2: 10, 3: 6}}
+    assert numbers == {**each, "turning": {1: 8}, "anywhere": {1: 4}}
     assert min(scores["placed"][3]) > max(scores["turning"][1])
 
 
@@ -69,3 +71,27 @@ def test_each_picture_in_place_has_another_in_other_light_and_content_is_seen_on
     lit = [sorted(raw.keys() - {"anywhere", "turning"}) for raw in queries[1::2]]
     assert lit == [["relit"], *[[] if references > 2 else ["placed"]] * 2]
     assert all("placed" in raw for raw in queries[::2])
+
+
+@pytest.mark.parametrize("formless", [True, False])
+def test_loose_goods_are_seen_without_place_unless_they_can_be_laid_upon_each_other(
+    monkeypatch: pytest.MonkeyPatch, formless: bool
+) -> None:
+    poured: list[Any] = []
+
+    def note(image: Any, *_: object, placed: bool) -> Raw:
+        assert not placed
+        poured.append(image)
+        return {"loose": {"anywhere": 1.0}}
+
+    def described(name: str, photographs: Any, **__: object) -> Any:
+        assert name == "g1001"
+        poured.extend(photograph.image for photograph in photographs)
+        return SimpleNamespace(profile=SimpleNamespace(has_form=not formless))
+
+    monkeypatch.setattr(make_shipped_null, "open_embedder", lambda **_: SimpleNamespace())
+    monkeypatch.setattr(make_shipped_null, "_seen", note)
+    monkeypatch.setattr(make_shipped_null, "as_references", described)
+    _, queries = make_shipped_null._heap(1)
+    assert len({image.tobytes() for image in poured}) == len(poured) == 4 + 4 * formless
+    assert [list(raw) for raw in queries] == [["loose"]] * 4 * formless
