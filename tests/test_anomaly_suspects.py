@@ -23,7 +23,7 @@ from gallery.shard import StoredReference
 PRIOR = {"product": Prior(1.0, 0.1, 0.1), "anywhere": Prior(0.7, 0.05, 0.05)}
 EVEN = np.linspace(-2, 4, 199).astype(np.float32)  # 4 is as rare as one in 200
 SHIPPED = dict.fromkeys((1, 2, 3), NullScores("shipped", EVEN))
-NULLS = Nulls(PRIOR, shipped={"placed": SHIPPED, "anywhere": SHIPPED})
+NULLS = Nulls(PRIOR, shipped=dict.fromkeys(("placed", "anywhere", "loose"), SHIPPED))
 
 
 def entry(product: float = 1.0, *, registered: int = 3, compared: int = 3) -> LeftOut:
