@@ -188,7 +188,7 @@ def _report(scores: Scores, priors: dict[str, Prior]) -> None:
     print("\nscores by references: how many, median, 90 %, 99 %, highest", end="")
     for kind, by_count in scores.items():
         for count, values in by_count.items():
-            levels = np.quantile(values, [0.5, 0.9, 0.99, 1.0]).round(2).tolist()
+            levels = np.quantile(values or [np.nan], [0.5, 0.9, 0.99, 1.0]).round(2).tolist()
             print(f"\n{kind}, {count}: {len(values)}, {levels}", end="")
     print()
 
