@@ -234,7 +234,7 @@ def _kind(
     lost  whether cells lost what belongs there, from the pictures; asked where content is gone, if
           that is enough of them, as evidence that reaches beyond widens regions
     """
-    if comparison.bounded and float(comparison.product[cells].mean()) < 0.5:
+    if comparison.bounded and float(_enclosed(comparison)[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"
@@ -249,6 +249,18 @@ def _kind(
         return "missing"
     told = np.isfinite(evidence.gone).any()  # else what is new may well lie over what is gone
     return "added" if told and novel > _CLEAR >= gone else "changed"
+
+
+def _enclosed(comparison: Comparison) -> Mask:
+    """(H, W) cells of the product. Where only the picture itself tells its outline, with what that
+    encloses: a crack or a bite, and gaps between pieces, don't lie beside it."""
+    from skimage import morphology
+
+    product = comparison.product
+    if comparison.placed or not product.any():
+        return product
+    hull: Mask = morphology.convex_hull_image(product)
+    return hull
 
 
 def _mean(values: Floats) -> float:

@@ -114,6 +114,28 @@ def test_outside_of_the_product_is_a_spill() -> None:
     assert one.kind == "spill"
 
 
+def test_a_crack_of_what_lies_anyhow_is_no_spill_but_what_lies_beside_it_is() -> None:
+    halves = np.zeros(SHAPE, np.bool_)
+    halves[2:10, 3:6] = halves[2:10, 9:12] = True
+
+    def named(where: np.ndarray, *, product: np.ndarray = halves, placed: bool = False) -> str:
+        content = (Channel("anywhere", where, float(where.max()), 1.0),)
+        first = (channel("product", 10.0, where.tolist()),) if placed else ()
+        found = Comparison(first, lambda: content, product, 0.0)
+        scored = score(found.channels, NULLS)
+        view, name = view_of(), None
+        (one,) = regions(scored, found, NULLS, view=view, threshold=5, reference_id=name)
+        return one.kind
+
+    crack, beside = cells(slice(4, 8), slice(6, 9)), cells(slice(4, 8), slice(13, 16))
+    assert named(crack) == "changed"
+    assert named(beside) == "spill"
+    # References tell where a product ends that lies as they do.
+    assert named(crack, placed=True) == "spill"
+    # No product was found at all.
+    assert named(crack, product=np.zeros(SHAPE, np.bool_)) == "spill"
+
+
 def test_where_the_product_ends_is_a_guess_nothing_is_a_spill() -> None:
     one = comparison_of(surroundings=cells(ROWS, slice(0, 3)))
     (finding,) = found(replace(one, bounded=False))
