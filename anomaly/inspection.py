@@ -131,22 +131,14 @@ def _against(
         query = _embedded(query, serving, clock)
     with clock("fetch"):
         references = serving.references(product_id, _vector(query))
-        profile, nulls = serving.profile(product_id), serving.channel_nulls(product_id)
-    form = profile.has_form
-    evidence = examine(
-        query, references, embedder=serving.embedder, placed=form, turning=profile.turns,
-        learned=profile.learned, clock=clock,
-    )  # fmt: skip
-    judged = judge(
-        evidence, nulls=nulls, sources=serving.null_scores(product_id),
-        budget=request.budget, review=request.review, clock=clock,
-    )  # fmt: skip
+        profile = serving.profile(product_id)
+    evidence, judged = _judged(request, serving, product_id, query, references, clock)
     facts = Facts(
         product_id=product_id,
         shown=_shows_something(query, references),
         other_product=None,
         alignment=(summary := _summary(evidence, profile)),
-        has_form=form,
+        has_form=profile.has_form,
         coverage=evidence.comparison.coverage,
         calibrated=judged.calibrated,
         findings=judged.findings,
@@ -161,9 +153,35 @@ def _against(
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
-    result = _result(request, serving, clock, decide(facts), product_id=product_id)
+    decision = decide(facts)
+    if request.product_id is None:
+        decision = _unless_unknown(decision, product_id, query, serving, clock)
+    if decision.verdict == "unknown_product":
+        return _result(request, serving, clock, decision)
+    result = _result(request, serving, clock, decision, product_id=product_id)
     result = _with_figures(result, evidence, judged, facts)
     return _with_picture(result, request, evidence, judged, serving, clock)
+
+
+def _judged(
+    request: Request,
+    serving: Serving,
+    product_id: str,
+    query: Query,
+    references: Sequence[Reference],
+    clock: StageClock,
+) -> tuple[Evidence, Judgement]:
+    """What it shows beside these references, on the product's scale."""
+    with clock("fetch"):
+        profile, nulls = serving.profile(product_id), serving.channel_nulls(product_id)
+    evidence = examine(
+        query, references, embedder=serving.embedder, placed=profile.has_form,
+        turning=profile.turns, learned=profile.learned, clock=clock,
+    )  # fmt: skip
+    return evidence, judge(
+        evidence, nulls=nulls, sources=serving.null_scores(product_id),
+        budget=request.budget, review=request.review, clock=clock,
+    )  # fmt: skip
 
 
 def _held_to_other_light(evidence: Evidence, judged: Judgement) -> bool:
@@ -236,6 +254,22 @@ def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None
     if not profile.reliable and best.distance <= _USUAL * usual:
         return None
     text = f"no product of the gallery is shown; the nearest is {best.product_id!r}"
+    return Decision("unknown_product", Reason("no_product_alike", text))
+
+
+def _unless_unknown(
+    decision: Decision, product_id: str, query: Query, serving: Serving, clock: StageClock
+) -> Decision:
+    """A picture that was only recognised, but looks like no reference, is of an `unknown_product`
+    where identification knows that it shows none of the gallery's."""
+    if decision.reason.code != "view_not_covered":
+        return decision
+    with clock("recognise"):
+        look = _as_given(query)
+        known = serving.identifier.identify(look, fingerprint=serving.fingerprint, top=1).known
+    if known is not False:  # None: the gallery is too small to tell
+        return decision
+    text = f"no product is known to be shown; {product_id!r} is the nearest, but looks otherwise"
     return Decision("unknown_product", Reason("no_product_alike", text))
 
 

@@ -20,6 +20,7 @@ from anomaly.studio import Damage, Photograph
 from embeddings import ImageError
 from gallery import list_builds
 from gallery.errors import GalleryError, NotAGallery
+from gallery.identify import Identification, Identifier
 
 CARTON, SET, WRECK = "s0-carton-0", "s0-razor-set", "s0-wreck-carton"
 Shoot = Callable[..., Photograph]
@@ -137,6 +138,34 @@ def test_unknown_products(inspector: Inspector, shoot: Shoot) -> None:
     stranger = inspector.inspect(shoot("s0-carton-3", 1).image)
     assert (stranger.verdict, stranger.reason.code) == ("unknown_product", "no_product_alike")
     assert stranger.product_id is None
+
+
+@pytest.mark.parametrize(
+    ("known", "verdict"),
+    [(False, "unknown_product"), (True, "cannot_compare"), (None, "cannot_compare")],
+)
+def test_what_was_recognised_but_looks_like_no_reference_may_be_no_product_at_all(
+    inspector: Inspector,
+    shoot: Shoot,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool | None,
+    verdict: str,
+) -> None:
+    """`known`: what identification says of it; None where the gallery is too small to tell."""
+    asked = Identifier.identify
+
+    def identify(self: Identifier, *arguments: Any, **options: Any) -> Identification:
+        return replace(asked(self, *arguments, **options), known=known)
+
+    monkeypatch.setattr(Identifier, "identify", identify)
+    # Some print that it shares registers.
+    monkeypatch.setattr("anomaly.inspection._stranger", lambda *_: None)
+    image = shoot(CARTON, 7, face="back").image
+    found = inspector.inspect(image)
+    assert found.verdict == verdict
+    assert (found.product_id is None) == (verdict == "unknown_product")
+    name = found.product_id or CARTON
+    assert inspector.inspect(image, product_id=name).verdict == "cannot_compare"
 
 
 def test_without_a_claim_the_product_is_identified(inspector: Inspector, shoot: Shoot) -> None:
