@@ -16,6 +16,9 @@ embedded at 448 px.
 wrong_id: 48 rendered products (seeds 3100-3103; chosen on 3000-3003), 4 references each, pristine
 and damaged pictures of medium difficulty, each claimed to be what it is, a product of the same kind
 and any other. Intervals are Wilson's, 95 %.
+
+unclaimed: the same pictures without a claim, and as many of products that the gallery hasn't
+(seeds 3110-3113): verdicts, and whether they name the product that is shown.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ from gallery import CatalogRow, Described, Gallery, build, identify, publish
 from gallery.identify import KNOWN_LEVEL, Identifier, Look, _p_value
 
 SEEDS = (3100, 3101, 3102, 3103)
+STRANGERS = (3110, 3111, 3112, 3113)
 REFERENCES, QUERIES = 4, 4
 PRODUCTS = 1000
 _DAMAGES = ("tear", "crush", "hole", "stain", "scuff", "dirt")
@@ -202,6 +206,23 @@ def wrong_id(work: Path) -> dict[str, Any]:
     return {label: _claimed(label, counts) for label, counts in sorted(verdicts.items())}
 
 
+def unclaimed(work: Path) -> dict[str, Any]:
+    """Verdicts where nobody says which product is shown: of the gallery's, and of strangers."""
+    verdicts: dict[str, Counter[str]] = {}
+    with Inspector.open(_studio(work)) as inspector:
+        for whose, seeds in ("the gallery's", SEEDS), ("a stranger", STRANGERS):
+            for product_id, picture, kind in _pictures(seeds):
+                result = inspector.inspect(picture)
+                label = f"{whose}, {'damaged' if kind else 'pristine'}"
+                named = {None: "no product", product_id: "the product"}
+                word = f"{result.verdict}, {named.get(result.product_id, 'another product')}"
+                verdicts.setdefault(label, Counter())[word] += 1
+    return {
+        label: {"inspections": counts.total(), "verdicts": dict(counts.most_common())}
+        for label, counts in sorted(verdicts.items())
+    }
+
+
 def _claimed(label: str, counts: Counter[str]) -> dict[str, Any]:
     another = sum(n for word, n in counts.items()
                   if word.startswith(("wrong_product", "unknown_product")))  # fmt: skip
@@ -291,6 +312,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "grocery": grocery,
     "cost": cost,
     "wrong_id": wrong_id,
+    "unclaimed": unclaimed,
 }
 
 
