@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 
 from anomaly.align import features
+from anomaly.calibrate import calibrate
 from anomaly.decide import Decision, Facts, decide
 from anomaly.explain import product_extent
 from anomaly.picture import draw_picture, units_left
@@ -154,7 +155,7 @@ def _against(
         other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
     decision = decide(facts)
-    if request.product_id is None:
+    if request.product_id is None and _in_doubt(decision, facts, judged, serving):
         decision = _unless_unknown(decision, product_id, query, serving, clock)
     if decision.verdict == "unknown_product":
         return _result(request, serving, clock, decision)
@@ -257,13 +258,20 @@ def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None
     return Decision("unknown_product", Reason("no_product_alike", text))
 
 
+def _in_doubt(decision: Decision, facts: Facts, judged: Judgement, serving: Serving) -> bool:
+    """Whether a picture that was only recognised may show another product: it looks like no
+    reference, or would be sidelined but for its light, which another product's print looks like."""
+    if not (facts.relit and decision.verdict == "ok"):
+        return decision.reason.code == "view_not_covered"
+    plain = serving.null_scores(facts.product_id)["placed"]
+    found = calibrate(judged.scored.score, plain, budget=facts.budget)
+    return found is not None and found.suspicious
+
+
 def _unless_unknown(
     decision: Decision, product_id: str, query: Query, serving: Serving, clock: StageClock
 ) -> Decision:
-    """A picture that was only recognised, but looks like no reference, is of an `unknown_product`
-    where identification knows that it shows none of the gallery's."""
-    if decision.reason.code != "view_not_covered":
-        return decision
+    """`unknown_product` where identification knows that none of the gallery's is shown."""
     with clock("recognise"):
         look = _as_given(query)
         known = serving.identifier.identify(look, fingerprint=serving.fingerprint, top=1).known
