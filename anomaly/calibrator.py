@@ -98,8 +98,8 @@ class CalibrationReport:
 
     @property
     def attained(self) -> bool:
-        """Whether the budget can be promised to all products that are compared in place."""
-        rates = [found.rate for found in self.attainable if found.kind == "placed"]
+        """Whether the budget can be promised to all products in place, and to all loose goods."""
+        rates = [found.rate for found in self.attainable if found.kind in ("placed", "loose")]
         return all(rate is not None and rate <= self.budget for rate in rates)
 
 

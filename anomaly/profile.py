@@ -158,7 +158,7 @@ class Profile:
         scores: list[float] = []
         for row, entry in enumerate(self.left_out):
             of_its_own = self.kind(placed=kind in IN_PLACE, relit=entry.relit)
-            if kind != "turning" and kind != of_its_own:
+            if kind != of_its_own and not (kind == "turning" and self.has_form):
                 continue
             raw = raw_of(entry, kind)
             nulls = self.nulls(priors, without=row, only=raw)

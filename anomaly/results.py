@@ -25,7 +25,8 @@ Verdict = Literal["ok", "review", "damaged", "wrong_product", "unknown_product",
 Kind = Literal["added", "missing", "changed", "spill"]
 EvidenceKind = Literal["placed", "relit", "turning", "anywhere", "loose"]
 """Compared place by place; so, but in other light than any reference; in its place, but as a body
-that turns; wherever it lies."""
+that turns; wherever it lies, of a product that has a form, but couldn't be placed, and of one that
+has none."""
 IN_PLACE = frozenset({"placed", "relit"})
 OF_PLACES = frozenset({"product", "rim", "missing", "outline", "detail", "bend"})
 """Channels that ask for places on the product. A body that turns has none."""

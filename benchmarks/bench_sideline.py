@@ -40,7 +40,7 @@ from scipy.stats import betabinom
 
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.hierarchy import LEAST_PRODUCTS, fit_hierarchy
-from anomaly.nulls import read_shipped
+from anomaly.nulls import KINDS, read_shipped
 from anomaly.pipeline import SCORING, examine
 from anomaly.profile import nearest
 from anomaly.results import Comparison
@@ -89,7 +89,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Scored:
-    """One picture: `role` calibration, pristine or damaged; `evidence` placed, anywhere, or
+    """One picture: `role` calibration, pristine or damaged; `evidence` placed, loose ..., or
     untrusted where too little of a product with a form was aligned."""
 
     product: str
@@ -368,7 +368,7 @@ def _interval(budget: float, calibration: int, judged: int, *, level: float) -> 
 def _halves(rows: Sequence[Scored]) -> dict[str, Any]:
     """Of photographs: one half of the pristine ones calibrates, the other is judged, and back."""
     pristine = [row for row in rows if row.role == "pristine"]
-    kind = max(("placed", "anywhere"), key=lambda k: sum(row.evidence == k for row in pristine))
+    kind = max(KINDS, key=lambda k: sum(row.evidence == k for row in pristine))
     judged = [row.score for row in pristine if row.evidence == kind]
     damaged = [row for row in rows if row.role == "damaged"]
     budgets = []

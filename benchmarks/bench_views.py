@@ -153,7 +153,7 @@ def evaluate(rows: Sequence[Scored]) -> dict[str, Any]:
     nulls = {
         kind: NullScores("pooled", np.array(
             [r.score for r in rows if r.role == "calibration" and r.evidence == kind], np.float32))
-        for kind in ("placed", "anywhere")
+        for kind in ("placed", "anywhere", "loose")
     }  # fmt: skip
     items: dict[tuple[str, int], list[Scored]] = {}
     for row in rows:

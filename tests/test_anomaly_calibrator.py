@@ -103,6 +103,15 @@ def test_what_can_be_promised_is_told_for_products_that_are_compared_so() -> Non
     assert words[2:] == ["without place", "as loose goods with three references or more"]
 
 
+@pytest.mark.parametrize(("rate", "attained"), [(None, False), (1 / 13, False), (0.01, True)])
+def test_a_budget_is_attained_only_if_loose_goods_can_be_promised_it(
+    rate: float | None, attained: bool
+) -> None:
+    told = [Attainable("placed", 3, 5, 0.001), Attainable("loose", 3, 3, rate)]
+    report = calibrator.CalibrationReport("C", 0.01, None, 8, {}, told)
+    assert report.attained is attained
+
+
 def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:
     codes = [problem.code for problem in report.left]
     assert codes.count("unknown_product") == 1

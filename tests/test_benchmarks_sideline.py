@@ -65,11 +65,12 @@ def test_what_products_with_four_references_lend_those_with_one_is_shown() -> No
     assert evaluate(many)["lent"] == []
 
 
-def test_photographs_are_judged_by_their_other_half() -> None:
-    pristine = [Scored("c", "cookies", 4, "pristine", "anywhere", float(n % 40)) for n in range(80)]
-    damaged = [Scored("c", "cookies", 4, "damaged", "anywhere", score) for score in (5.0, 50.0)]
+@pytest.mark.parametrize("kind", ["placed", "loose"])
+def test_photographs_are_judged_by_their_other_half(kind: str) -> None:
+    pristine = [Scored("c", "cookies", 4, "pristine", kind, float(n % 40)) for n in range(80)]
+    damaged = [Scored("c", "cookies", 4, "damaged", kind, score) for score in (5.0, 50.0)]
     figures = evaluate(drawn(between=0) + pristine + damaged)["photographs"]["cookies"]
-    assert (figures["evidence"], figures["judged"]) == ("anywhere", 80)
+    assert (figures["evidence"], figures["judged"]) == (kind, 80)
     five, one = figures["budgets"]
     assert five["recall"] == 0.5
     assert one == {"budget": 0.01, "rate": None, "recall": None}

@@ -28,7 +28,7 @@ def _rows(*, shift: float) -> list[Scored]:
 
 def test_items_meet_the_budget_and_uncorrected_ones_do_not() -> None:
     figures = evaluate(_rows(shift=9.0))
-    assert figures["calibration"] == {"placed": 4000, "anywhere": 0}
+    assert figures["calibration"] == {"placed": 4000, "anywhere": 0, "loose": 0}
     for row in figures["budgets"]:
         low, high = row["interval"]
         assert low <= row["budget"] <= high
