@@ -98,8 +98,9 @@ class CalibrationReport:
 
     @property
     def attained(self) -> bool:
-        """Whether the budget can be promised to all products in place, and to all loose goods."""
-        rates = [found.rate for found in self.attainable if found.kind in ("placed", "loose")]
+        """Whether the budget can be promised to all products. Of one with a form that couldn't be
+        placed nothing is decided."""
+        rates = [found.rate for found in self.attainable if found.kind != "anywhere"]
         return all(rate is not None and rate <= self.budget for rate in rates)
 
 

@@ -14,7 +14,6 @@ from functools import cache
 import numpy as np
 
 from anomaly.align import features
-from anomaly.calibrate import calibrate
 from anomaly.decide import Decision, Facts, decide
 from anomaly.explain import product_extent
 from anomaly.picture import draw_picture, units_left
@@ -24,6 +23,7 @@ from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
 from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason, Units
 from anomaly.serving import Serving
+from anomaly.unclaimed import in_doubt, stranger, unless_unknown
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
@@ -37,7 +37,6 @@ from gallery.describe import Reference
 from gallery.identify import Identification, Look
 from gallery.reader import Gallery
 
-_USUAL = 1.25  # how much farther than its references lie from each other a known product may lie
 _SEEN = 0.1  # foreground confidence from which there is something in the picture
 _DAMAGE = ("damaged", "review")  # verdicts that findings explain
 
@@ -75,7 +74,7 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
     look.keypoints()  # on its own clock
     with clock("identify"):
         likely = _recognise(look, _as_given(look), serving)
-    decision = _stranger(likely, serving)
+    decision = stranger(likely, serving)
     if decision is not None:
         return _result(request, serving, clock, decision)
     return _against(request, serving, likely[0].product_id, look, clock)
@@ -155,8 +154,8 @@ def _against(
         other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
     decision = decide(facts)
-    if request.product_id is None and _in_doubt(decision, facts, judged, serving):
-        decision = _unless_unknown(decision, product_id, query, serving, clock)
+    if request.product_id is None and in_doubt(decision, facts, evidence, judged, serving):
+        decision = unless_unknown(decision, product_id, _as_given(query), serving, clock)
     if decision.verdict == "unknown_product":
         return _result(request, serving, clock, decision)
     result = _result(request, serving, clock, decision, product_id=product_id)
@@ -243,42 +242,6 @@ def _seen(query: Query, vector: Floats, patches: PatchGrid, product: Mask) -> Lo
         lambda: trusted_points(query.keypoints(), query.foreground),
         lambda: cells_of(patches, product),
     )
-
-
-def _stranger(likely: Sequence[Recognised], serving: Serving) -> Decision | None:
-    """`unknown_product` unless the likeliest registers, or has no form and lies near enough."""
-    best = likely[0]
-    if best.inliers:
-        return None
-    profile = serving.profile(best.product_id)
-    usual = max((entry.distance for entry in profile.left_out), default=0.0)
-    if not profile.reliable and best.distance <= _USUAL * usual:
-        return None
-    text = f"no product of the gallery is shown; the nearest is {best.product_id!r}"
-    return Decision("unknown_product", Reason("no_product_alike", text))
-
-
-def _in_doubt(decision: Decision, facts: Facts, judged: Judgement, serving: Serving) -> bool:
-    """Whether a picture that was only recognised may show another product: it looks like no
-    reference, or would be sidelined but for its light, which another product's print looks like."""
-    if not (facts.relit and decision.verdict == "ok"):
-        return decision.reason.code == "view_not_covered"
-    plain = serving.null_scores(facts.product_id)["placed"]
-    found = calibrate(judged.scored.score, plain, budget=facts.budget)
-    return found is not None and found.suspicious
-
-
-def _unless_unknown(
-    decision: Decision, product_id: str, query: Query, serving: Serving, clock: StageClock
-) -> Decision:
-    """`unknown_product` where identification knows that none of the gallery's is shown."""
-    with clock("recognise"):
-        look = _as_given(query)
-        known = serving.identifier.identify(look, fingerprint=serving.fingerprint, top=1).known
-    if known is not False:  # None: the gallery is too small to tell
-        return decision
-    text = f"no product is known to be shown; {product_id!r} is the nearest, but looks otherwise"
-    return Decision("unknown_product", Reason("no_product_alike", text))
 
 
 def _other_product(

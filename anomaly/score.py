@@ -181,10 +181,11 @@ def regions(
         marked = filters.apply_hysteresis_threshold(heat, _LOW * peak, peak)
         labels = measure.label(marked, connectivity=2)
         evidence = _evidence(comparison, nulls, heat.shape)
+        product = _enclosed(comparison) if comparison.bounded else None
         lost = None if emptied is None else partial(emptied, amiss=marked)
         for number in range(1, int(labels.max()) + 1):
             cells = labels == number
-            kind = _kind(cells, comparison, evidence, lost)
+            kind = _kind(cells, comparison, evidence, lost, product)
             box, area = _place(cells, view)
             found.append(Finding(kind, box, area, float(heat[cells].max()), reference_id))
     absent = scored.by_channel.get("absent", -math.inf)
@@ -226,15 +227,20 @@ def _evidence(
 
 
 def _kind(
-    cells: Mask, comparison: Comparison, evidence: _Evidence, lost: Callable[[Mask], bool] | None
+    cells: Mask,
+    comparison: Comparison,
+    evidence: _Evidence,
+    lost: Callable[[Mask], bool] | None,
+    product: Mask | None,
 ) -> Kind:
     """spill: outside a product whose bounds are known; missing: content is gone and left its place
     empty; added: new content over nothing that is missed; changed: all else.
 
     lost  whether cells lost what belongs there, from the pictures; asked where content is gone, if
           that is enough of them, as evidence that reaches beyond widens regions
+    product  (H, W) its cells; None where its bounds aren't known
     """
-    if comparison.bounded and float(_enclosed(comparison)[cells].mean()) < 0.5:
+    if product is not None and float(product[cells].mean()) < 0.5:
         return "spill"
     if not comparison.placed:
         return "changed"

@@ -1,6 +1,6 @@
 """Makes `anomaly/shipped_null.json`: what pristine pictures score when nothing else is known.
 
-    python -m benchmarks.make_shipped_null          # 9 minutes on 2 cores
+    python -m benchmarks.make_shipped_null          # 10 minutes on 2 cores
     python -m benchmarks.make_shipped_null --quick  # 1 minute; prints, writes nothing
 
 Renders pristine products with 1 to 6 references each, on trays and belts, and examines further
@@ -62,8 +62,8 @@ _FEW_QUERIES = 4
 _LIGHT = ("glare", "shadow")  # of every second picture that is compared in place, in turn
 _CONTENT = frozenset({"anywhere"})
 _LIT_SEED = 100_000  # their photographs' seeds; others are numbered from 0
-_GOODS = 120
-_GOODS_COUNTS = (2, 4, 2, 3, 2, 6)
+_GOODS = 120  # heaps of loose pieces
+_GOODS_COUNTS = (2, 4, 2, 3, 2, 6)  # references of each, in turn
 _GOODS_QUERIES = 4
 CONTENT = ("anywhere", "around", "absent")
 Raw = dict[EvidenceKind, dict[str, float]]

@@ -16,6 +16,7 @@ from anomaly.calibrator import Attainable, _attainable, calibrate_gallery
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
 from anomaly.operating import wilson
+from anomaly.results import EvidenceKind
 from anomaly.schema import as_json
 from anomaly.serving import Serving
 from anomaly.studio import Damage, Photograph
@@ -103,11 +104,13 @@ def test_what_can_be_promised_is_told_for_products_that_are_compared_so() -> Non
     assert words[2:] == ["without place", "as loose goods with three references or more"]
 
 
+@pytest.mark.parametrize("kind", ["placed", "loose", "turning"])
 @pytest.mark.parametrize(("rate", "attained"), [(None, False), (1 / 13, False), (0.01, True)])
-def test_a_budget_is_attained_only_if_loose_goods_can_be_promised_it(
-    rate: float | None, attained: bool
+def test_a_budget_is_attained_only_if_it_can_be_promised_to_all_products(
+    kind: EvidenceKind, rate: float | None, attained: bool
 ) -> None:
-    told = [Attainable("placed", 3, 5, 0.001), Attainable("loose", 3, 3, rate)]
+    # Print that can't be placed is never called damaged.
+    told = [Attainable(kind, 3, 3, rate), Attainable("anywhere", 1, 3, None)]
     report = calibrator.CalibrationReport("C", 0.01, None, 8, {}, told)
     assert report.attained is attained
 

@@ -10,8 +10,8 @@ import pytest
 
 from anomaly.calibrate import NullScores
 from anomaly.decide import Decision
-from anomaly.inspection import _in_doubt
 from anomaly.results import Reason, Verdict
+from anomaly.unclaimed import in_doubt
 
 PLAIN = NullScores("shipped", np.linspace(0, 4, 199, dtype=np.float32))
 
@@ -26,13 +26,17 @@ PLAIN = NullScores("shipped", np.linspace(0, 4, 199, dtype=np.float32))
         ("ok", "like_references", False, 5.0, False),
         ("ok", "like_references", True, 5.0, True),  # in plain light it would be damaged
         ("ok", "like_references", True, 3.0, False),
+        ("review", "in_review_band", True, 5.0, True),  # no more is known of it than of that
+        ("review", "in_review_band", False, 5.0, False),
     ],
 )
 def test_what_looks_like_no_reference_or_passes_by_its_light_alone(
     verdict: Verdict, code: str, relit: bool, score: float, doubt: bool
 ) -> None:
     decision = Decision(verdict, Reason(code, ""))
-    facts: Any = SimpleNamespace(product_id="p", relit=relit, budget=0.01)
+    facts: Any = SimpleNamespace(product_id="p", budget=0.01)
+    kind = "relit" if relit else "placed"
+    evidence: Any = SimpleNamespace(comparison=SimpleNamespace(kind=kind))
     judged: Any = SimpleNamespace(scored=SimpleNamespace(score=score))
     serving: Any = SimpleNamespace(null_scores=lambda _: {"placed": (PLAIN,)})
-    assert _in_doubt(decision, facts, judged, serving) is doubt
+    assert in_doubt(decision, facts, evidence, judged, serving) is doubt
