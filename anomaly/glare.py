@@ -5,7 +5,8 @@ beyond. Where references are aligned, both show as light that was added to every
 clipped here and white nowhere in the references may be a seed, as may a veil that rises as smoothly
 as light does. It is one if there still is light around it, as lamps fade; paper bared by a tear is
 as white, and ends. All that is connected to a seed, clipped or veiled, is hidden from features,
-but for what is far darker there than in any reference (a hole): light can't do that.
+but for what is darker there, in any colour, than in every reference (a hole, a stain), and the
+cells around: light doesn't take from a colour.
 Pixels see through a veil (`detail`), so that only what is nearly white is hidden from those.
 Without alignment, only the clipped core and a halo can be told.
 """
@@ -25,7 +26,7 @@ from embeddings.patches import Floats
 from embeddings.threads import each
 from gallery.describe import Reference
 
-GLARE_VERSION = 7
+GLARE_VERSION = 8
 _MOST = 0.75  # of the product: beyond, it is the exposure, or print that is nearly white, no lamp
 # Without alignment: pixels that a cell sees, share of them that hides it, cells of the halo.
 _CELL_PX, _CLIPPED_SHARE, _MOST_CORE = 9, 0.25, 0.2
@@ -36,8 +37,9 @@ _SCALE = 0.5
 _CLIPPED, _WHITE = 246, 215  # of 255, all colours
 _VEIL = 12  # grey levels added to every colour
 _UNEVEN = 1.1  # times as bright as usual: light that falls unevenly is no veil
-# Times as bright as usual, and grey levels less, in every colour: no lamp makes that.
-_DARK, _DARKER, _DARK_SHARE = 0.6, 40, 0.25
+# Of the product's own light, and grey levels less, in any colour: no lamp makes that. Share of a
+# cell; pixels, under which the product's own light is not known.
+_DARK, _DARKER, _DARK_SHARE, _LEAST_LIT = 0.75, 30, 0.25, 100
 _REACH = np.ones((3, 3), np.uint8)  # pixels that an aligned reference may be off
 _JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white print divides them
 _LEAST_SEEDS = 3
@@ -48,6 +50,7 @@ _NEAR_SEED, _FAR_SEED = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (n, n)) fo
 _FADED_CORE, _FADED_VEIL, _FADED_SHARE = 10.0, 5.0, 0.5
 _LEAST_AROUND = 10  # pixels, under which nothing is known
 _HIDDEN_SHARE = 0.3  # of a cell
+_AWAY = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (17, 17))  # pixels that veils still reach
 # Cells around what is hidden, which see it too: fewer where so much of the product were left out.
 _RIMS = [cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) for side in (5, 3, 1)]
 
@@ -75,7 +78,7 @@ def without_glare(
 
     look  (h, w, 3) uint8, what the view was embedded from (`looks.look_of`)
     """
-    size = (round(_SCALE * look.shape[0]), round(_SCALE * look.shape[1]))
+    size = (max(1, round(_SCALE * look.shape[0])), max(1, round(_SCALE * look.shape[1])))
     small = cv2.resize(look, size[::-1], interpolation=cv2.INTER_AREA)
     calm = cv2.GaussianBlur(small, (0, 0), 1.0)
     added = each(lambda pair: _light_added(small, calm, *pair, view), references)
@@ -91,8 +94,9 @@ def without_glare(
     tops = _tops(np.where(product, veil, 0), around)
     hidden = _connected((veil > _VEIL) | clipped, cores | tops)
     cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
-    dark = np.logical_and.reduce([one.dark for one in lit]) & product
-    plain = _shares(dark, view) > _DARK_SHARE
+    clear = cv2.dilate(hidden.astype(np.uint8), _AWAY) == 0
+    dark = np.logical_and.reduce([one.darkened(small, clear) for one in lit])
+    plain = cv2.dilate((_shares(dark, view) > _DARK_SHARE).astype(np.uint8), _REACH) > 0
     without = _sparing(view, cells, _shares(product, view) > 0.5, plain)
     if without is view:
         return view
@@ -169,15 +173,29 @@ def _tops(veil: Floats, around: _Around) -> Mask:
 
 @dataclass(frozen=True)
 class _Lit:
-    """(h, w) of one aligned reference: light added to every colour, at least (`veil`) and most
-    likely (`light`), where every colour is `dark` beside it, where it is white itself, and where
-    its product lies."""
+    """One aligned reference `there`, (h, w, 3) uint8, at half of the look's size; (h, w) where its
+    picture (`inside`) and its `product` lie, light added to every colour, at least (`veil`) and
+    most likely (`light`), and where it is white itself."""
 
+    there: Pixels
+    inside: Mask
+    product: Mask
     veil: Floats
     light: Floats
-    dark: Mask
     white: Mask
-    product: Mask
+
+    def darkened(self, small: Pixels, clear: Mask) -> Mask:
+        """(h, w) where the query is darker, in some colour, than its product would be in the light
+        that falls on it where it is `clear` of glare: nothing that a lamp adds does that."""
+        own = clear & self.product
+        if own.sum() < _LEAST_LIT:
+            own = clear & self.inside
+        if not own.any():
+            return np.zeros(clear.shape, np.bool_)
+        ours, theirs = (_grey(picture)[own] + np.float32(8) for picture in (small, self.there))
+        least = np.minimum(cv2.erode(self.there, _REACH) * np.median(ours / theirs), 255)
+        allowed = np.minimum(_DARK * least, least - _DARKER)
+        return np.asarray((small < allowed).any(axis=2) & self.product)
 
 
 def _light_added(
@@ -197,9 +215,6 @@ def _light_added(
     lit = cv2.convertScaleAbs(brightest, alpha=_UNEVEN)
     alike = cv2.convertScaleAbs(small, alpha=float(gain))
     added = cv2.subtract(alike, lit)
-    least = cv2.erode(there, _REACH)
-    lost = cv2.subtract(cv2.convertScaleAbs(least, alpha=_DARK), alike)
-    dark = (darkest(lost) > 0) & (darkest(cv2.subtract(least, alike)) > _DARKER) & inside
     veil = cv2.blur(darkest(added), (3, 3)).astype(np.float32)
     veil[~inside] = 0
     usual = cv2.GaussianBlur(there, (0, 0), 1.0)
@@ -211,15 +226,19 @@ def _light_added(
         product = (warped_mask(small_mask, motion, size) > 0) & inside
     else:
         product = inside
-    return _Lit(veil, light, dark, (darkest(brightest) >= _WHITE) & inside, product)
+    white = (darkest(brightest) >= _WHITE) & inside
+    return _Lit(there, inside, product, veil, light, white)
 
 
 def _usual(picture: Pixels, inside: Mask) -> float:
     """Median brightness, 0 to 255."""
-    grey = cv2.transform(picture, np.full((1, 3), 1 / 3))
-    counts = cv2.calcHist([grey], [0], inside.view(np.uint8), [256], [0, 256]).cumsum()
+    counts = cv2.calcHist([_grey(picture)], [0], inside.view(np.uint8), [256], [0, 256]).cumsum()
     low, high = np.searchsorted(counts, [(counts[-1] - 1) // 2, counts[-1] // 2], side="right")
     return float(low + high) / 2
+
+
+def _grey(picture: Pixels) -> Pixels:
+    return np.asarray(cv2.transform(picture, np.full((1, 3), 1 / 3)))
 
 
 def _connected(lit: Mask, seeds: Mask) -> Mask:
