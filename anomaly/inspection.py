@@ -15,6 +15,7 @@ import numpy as np
 
 from anomaly.align import features
 from anomaly.decide import Decision, Facts, decide
+from anomaly.doubt import in_doubt, stranger, unless_mistaken, unless_stranger
 from anomaly.explain import product_extent
 from anomaly.picture import draw_picture, units_left
 from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
@@ -23,7 +24,6 @@ from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
 from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason, Units
 from anomaly.serving import Serving
-from anomaly.unclaimed import in_doubt, stranger, unless_unknown
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
@@ -74,7 +74,7 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
     look.keypoints()  # on its own clock
     with clock("identify"):
         likely = _recognise(look, _as_given(look), serving)
-    decision = stranger(likely, serving)
+    decision = stranger(likely, serving, known=lambda: _identified(_as_given(look), serving, clock))
     if decision is not None:
         return _result(request, serving, clock, decision)
     return _against(request, serving, likely[0].product_id, look, clock)
@@ -87,8 +87,7 @@ def identify_picture(
     clock = StageClock()
     request = Request(pixels, "", None, mask, budget=0.0, picture=False)
     look = _embedded(_look(request, clock), serving, clock)
-    seen = _as_given(look)
-    return serving.identifier.identify(seen, fingerprint=serving.fingerprint, top=top)
+    return _identified(_as_given(look), serving, clock, top=top)
 
 
 def config_digest(
@@ -154,8 +153,9 @@ def _against(
         other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
     decision = decide(facts)
-    if request.product_id is None and in_doubt(decision, facts, evidence, judged, serving):
-        decision = unless_unknown(decision, product_id, _as_given(query), serving, clock)
+    claimed = request.product_id is not None
+    if in_doubt(decision, facts, evidence, judged, serving, claimed=claimed):
+        decision = _held_to(decision, facts, query, evidence, serving, clock, claimed=claimed)
     if decision.verdict == "unknown_product":
         return _result(request, serving, clock, decision)
     result = _result(request, serving, clock, decision, product_id=product_id)
@@ -244,6 +244,43 @@ def _seen(query: Query, vector: Floats, patches: PatchGrid, product: Mask) -> Lo
     )
 
 
+def _viewed(query: Query, evidence: Evidence, serving: Serving, clock: StageClock) -> Look:
+    """A query that was compared, to identification."""
+    view = evidence.view
+    if not evidence.comparison.placed and (view.turn_deg or view.zoom != 1):
+        # The view was turned to a reference that patches refuted: little of the product may show.
+        return _as_given(query if query.embedding else _embedded(query, serving, clock))
+    return _seen(query, view.vector, view.patches, evidence.comparison.product)
+
+
+def _identified(look: Look, serving: Serving, clock: StageClock, *, top: int = 1) -> Identification:
+    with clock("recognise"):
+        return serving.identifier.identify(look, fingerprint=serving.fingerprint, top=top)
+
+
+def _held_to(
+    decision: Decision,
+    facts: Facts,
+    query: Query,
+    evidence: Evidence,
+    serving: Serving,
+    clock: StageClock,
+    *,
+    claimed: bool,
+) -> Decision:
+    """The decision, unless identification knows better."""
+    query.keypoints()  # on its own clock
+    look = _viewed(query, evidence, serving, clock) if claimed else _as_given(query)
+    found = _identified(look, serving, clock)
+    if not claimed:
+        return unless_stranger(decision, facts, found)
+    other = found.candidates[0].product_id
+    mistaken = found.known and other != facts.product_id
+    if mistaken and _borne_out(other, query, look.vector, serving):
+        return decide(replace(facts, other_product=other))
+    return unless_mistaken(decision, facts, found)
+
+
 def _other_product(
     query: Query,
     evidence: Evidence,
@@ -253,12 +290,7 @@ def _other_product(
     clock: StageClock,
 ) -> str | None:
     query.keypoints()  # on its own clock
-    view = evidence.view
-    look = _seen(query, view.vector, view.patches, evidence.comparison.product)
-    if summary.status == "failed" and (view.turn_deg or view.zoom != 1):
-        # The view was turned to a reference that patches refuted: little of the product may show.
-        query = query if query.embedding else _embedded(query, serving, clock)
-        look = _as_given(query)
+    look = _viewed(query, evidence, serving, clock)
 
     def known() -> str | None:
         found = serving.identifier.identify(look, fingerprint=serving.fingerprint, top=1)

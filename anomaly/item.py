@@ -19,7 +19,10 @@ from typing import Literal
 
 from anomaly.results import Inspection, Reason, Unreadable, Verdict
 
-_NO_EVIDENCE = {"not_aligned"}  # reasons whose p-value is of a comparison that is not trusted
+_NO_EVIDENCE = {
+    "not_aligned",
+    "not_known",
+}  # reasons whose p-value is of a comparison that is not trusted
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_what_was_recognised_but_looks_like_no_reference_may_be_no_product_at_al
 
     monkeypatch.setattr(Identifier, "identify", identify)
     # Some print that it shares registers.
-    monkeypatch.setattr("anomaly.inspection.stranger", lambda *_: None)
+    monkeypatch.setattr("anomaly.inspection.stranger", lambda *_, **__: None)
     image = shoot(CARTON, 7, face="back").image
     found = inspector.inspect(image)
     assert found.verdict == verdict
