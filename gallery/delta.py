@@ -19,7 +19,7 @@ from gallery import durable
 from gallery.assemble import Describer, ProductStep, ShardTask
 from gallery.build import BuildReport, ask
 from gallery.catalog import Catalog, CatalogRow
-from gallery.errors import DamagedGallery, EmptyCatalog, NoDelta
+from gallery.errors import DamagedGallery, EmptyCatalog, GalleryError, NoDelta
 from gallery.gates import Candidate, CountsAgree, FilesIntact, SelfRetrieval, VectorsUnit
 from gallery.index import Keys, common_direction, settled_direction, write_index
 from gallery.layer import DeltaManifest, Layer
@@ -129,6 +129,13 @@ def update(
         known = [step for step in steps if base.manifest.steps.get(step.name) == step.fingerprint]
         _serve(ground, current, _shards(ground, describer, known, progress))
     return report
+
+
+def served_keys(catalog: Catalog) -> frozenset[int]:
+    """Keys of all references that serve; none where nothing does, or it can't be read."""
+    with contextlib.suppress(GalleryError), Gallery.open(catalog.root) as live:
+        return frozenset(live.keys().tolist())
+    return frozenset()
 
 
 def _live(root: Path, current: Current) -> Gallery:
