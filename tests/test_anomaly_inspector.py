@@ -260,6 +260,18 @@ def test_an_unreadable_picture_does_not_stop_the_others(
     assert list(inspector.inspect_many([])) == []
 
 
+def test_a_thin_picture_does_not_stop_the_others(inspector: Inspector, shoot: Shoot) -> None:
+    strip = np.random.default_rng(0).integers(0, 255, (6, 2000, 3), dtype=np.uint8)
+    image = shoot(CARTON, 1).image
+    first, thin, last = inspector.inspect_many([image, strip, image], product_id=CARTON)
+    assert isinstance(first, Inspection)
+    assert isinstance(thin, Inspection)
+    assert isinstance(last, Inspection)
+    assert (first.verdict, last.verdict) == ("ok", "ok")
+    assert thin.verdict in ("cannot_compare", "wrong_product")
+    assert inspector.inspect(strip).verdict == "unknown_product"
+
+
 def test_threads_give_the_answers_of_one(inspector: Inspector, shoot: Shoot) -> None:
     images = [shoot(p, t).image for p in (CARTON, SET) for t in (1, 2)]
     images.append(shoot(CARTON, 3, damage=Damage("tear")).image)
