@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from gallery import durable
 from gallery.assemble import EmbeddingDescriber, ProductStep
 from gallery.build import BuildReport, build
 from gallery.catalog import FIRST_SETTINGS, ImportReport, create_catalog, open_catalog
+from gallery.delta import served_keys
 from gallery.describe import RECORD_CODEC
-from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, SourceError
+from gallery.errors import EmptyCatalog, GalleryError, GalleryExists, GateFailed, SourceError
 from gallery.gates import Gate, default_gates
 from gallery.manifest import read_manifest
 from gallery.originals import read_reference_picture
@@ -170,10 +171,17 @@ def foresee(root: str | Path, *, config: BuildConfig | None = None, full: bool =
         )
 
 
-def _let_go(root: Path) -> None:
+def _keep_up(root: Path, served: Collection[int]) -> None:
+    """Let go of what was withdrawn while a build was made, and let back in what served by then."""
     from anomaly.update import update_gallery  # which needs this module
 
-    update_gallery(root, withdrawals=True)
+    report = update_gallery(root, withdrawals=True, also=served)
+    if not report.passed:
+        failed = ", ".join(gate.name for gate in report.gates if not gate.passed)
+        raise GateFailed(
+            f"{root}: build {report.build_id} serves, but not what the catalog was told while it "
+            f"was made: a delta with that did not pass {failed}; run `amiss update`"
+        )
 
 
 def published_settings(root: Path) -> dict[str, Any]:
@@ -273,11 +281,13 @@ def _build(
         )
     if report.passed and not report.unchanged:
         built_from = catalog.seq
-        publish(root, report.build_id, replacing=report.parent)
+        served: set[int] = set()
+        publish(root, report.build_id, replacing=report.parent,
+                before=lambda: served.update(served_keys(catalog)))  # fmt: skip
         report.published = True
         catalog.refresh()
-        if catalog.seq > built_from:  # what was withdrawn meanwhile must not come back
-            _let_go(root)
+        if catalog.seq > built_from:
+            _keep_up(root, served)
     return report
 
 

@@ -27,12 +27,13 @@ _SIGMA = 6.0  # pixels of those, beyond which light is coarse and is not asked
 _MOST_SHIFT = 0.05  # of the picture's longer side
 _LEAST = 0.5  # correlation: one board with another of its design has 0.7 to 0.95, strangers 0.02
 _LEAST_PX = 200  # of the product
+_LEAST_SIDE_PX = 4  # of those that are embedded; a window over one row is none
 
 
 def in_place(alignment: Alignment, image: Pixels, references: Sequence[Reference]) -> Alignment:
     """`alignment`, in which nothing registered, with those references in it that an (H, W, 3) uint8
     picture shows in the same place. Such pairings have a motion, and no inliers."""
-    flats: dict[tuple[int, ...], Floats] = {}
+    flats: dict[tuple[int, ...], Floats | None] = {}
     tried = []
     for pairing, reference in zip(alignment.pairings, references, strict=True):
         longest = max(reference.patches.working_size)
@@ -47,13 +48,13 @@ def in_place(alignment: Alignment, image: Pixels, references: Sequence[Reference
 
 
 def _tested(
-    pairing: Pairing, reference: Reference, size: tuple[int, ...], here: Floats
+    pairing: Pairing, reference: Reference, size: tuple[int, ...], here: Floats | None
 ) -> tuple[Pairing, float]:
     """The pairing, in place if that holds, and how well it correlates; 0 where it doesn't hold."""
-    if reference.thumbnail is None:
+    if reference.thumbnail is None or here is None:
         return pairing, 0.0
     there = _flat(reference.thumbnail)
-    if there.shape != here.shape:
+    if there is None or there.shape != here.shape:
         return pairing, 0.0
     x, y = _shift(there, here)
     if max(abs(x), abs(y)) > _MOST_SHIFT * max(here.shape):
@@ -100,8 +101,10 @@ def _correlation(there: Floats, here: Floats, shift: Matrix, reference: Referenc
     return float(np.corrcoef(moved[seen], here[seen])[0, 1])
 
 
-def _flat(picture: Pixels) -> Floats:
-    """(h, w) grey at half the size, less what is coarse."""
+def _flat(picture: Pixels) -> Floats | None:
+    """(h, w) grey at half the size, less what is coarse; None of a strip too thin to be halved."""
+    if min(picture.shape[:2]) < _LEAST_SIDE_PX:
+        return None
     half = cv2.resize(picture, None, fx=_SCALE, fy=_SCALE, interpolation=cv2.INTER_AREA)
     grey = cv2.cvtColor(half, cv2.COLOR_RGB2GRAY).astype(np.float32)
     return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), _SIGMA), np.float32)

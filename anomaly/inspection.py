@@ -63,13 +63,13 @@ class Request:
 def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) -> Inspection:
     """Inspect one picture. Raises `DamagedGallery` when what is needed of the gallery is."""
     look = _look(request, clock)
-    if request.product_id is not None:
-        if request.product_id not in serving.gallery:
-            count = len(serving.gallery)
-            text = f"{request.product_id!r} is not among the gallery's {count} products"
+    if (claimed := request.product_id) is not None:
+        if claimed not in serving.gallery:
+            text = f"{claimed!r} is not among the gallery's {len(serving.gallery)} products"
             return _result(request, serving, clock, Decision(
                 "unknown_product", Reason("not_in_gallery", text)))  # fmt: skip
-        return _against(request, serving, request.product_id, look, clock)
+        claimed = serving.gallery.stored(claimed).product_id  # as the gallery spells it
+        return _against(replace(request, product_id=claimed), serving, claimed, look, clock)
     look = _embedded(look, serving, clock)
     look.keypoints()  # on its own clock
     with clock("identify"):

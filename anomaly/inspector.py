@@ -99,9 +99,10 @@ class Inspector:
     ) -> Inspection:
         """The verdict on one picture: a path, bytes, an ndarray or a PIL image.
 
-        Without `product_id` the product is identified first. `mask`: where the product is, not
-        zero = product. `name`: what the result calls the picture; its path by default. `picture`:
-        keep what overlays are drawn from. Raises `ImageError`, `MaskError`, `DamagedGallery`.
+        Without `product_id` the product is identified first; a claimed one is reported as the
+        gallery spells it. `mask`: where the product is, not zero = product. `name`: what the result
+        calls the picture; its path by default. `picture`: keep what overlays are drawn from. Raises
+        `ImageError`, `MaskError`, `DamagedGallery`.
         """
         clock = StageClock()
         with clock("read"):
@@ -161,7 +162,7 @@ class Inspector:
                     return Unreadable(_name(view), error.code, str(error))
 
             found = [look(view, product_id) for view in views]
-            agreed = agreed_product(found) if product_id is None else product_id
+            agreed = agreed_product(found) or product_id  # a claim as the gallery spells it
             if agreed is not None:
                 found = [
                     look(view, agreed)

@@ -19,9 +19,10 @@ from gallery import durable
 from gallery.assemble import Describer, ProductStep, ShardTask
 from gallery.build import BuildReport, ask
 from gallery.catalog import Catalog, CatalogRow
-from gallery.errors import DamagedGallery, EmptyCatalog, NoDelta
+from gallery.errors import DamagedGallery, EmptyCatalog, GalleryError, NoDelta
 from gallery.gates import Candidate, CountsAgree, FilesIntact, SelfRetrieval, VectorsUnit
 from gallery.index import Keys, common_direction, settled_direction, write_index
+from gallery.journal import keys_added
 from gallery.layer import DeltaManifest, Layer
 from gallery.manifest import ShardEntry, content_of
 from gallery.plan import plan_shards
@@ -98,9 +99,10 @@ def update(
 ) -> DeltaReport:
     """Serve what the catalog holds beyond the published build, as a delta over it.
 
-    With `withdrawals` nothing comes in that doesn't serve yet but the references whose keys are in
-    `also`; what the catalog withdrew goes all the same. A delta that fails a gate isn't served and
-    is not kept; `report.gates` says why. `most`: references that it may hold or overrule.
+    With `withdrawals` nothing comes in that doesn't serve (`served_keys`) but the references whose
+    keys are in `also`; what the catalog withdrew goes all the same. A delta that fails a gate
+    isn't served and is not kept; `report.gates` says why. `most`: references that it may hold or
+    overrule.
 
     Raises `NotAGallery` where nothing is published, `NoDelta` where only a rebuild will do,
     `EmptyCatalog` if nothing would be left, `GalleryBusy`, `StorageError`, `DamagedGallery`.
@@ -113,7 +115,7 @@ def update(
         base = held.enter_context(Gallery.open(root, build=current.build))
         live = held.enter_context(_live(root, current))
         catalog.refresh()  # as it is now that nobody else can publish
-        rows = _wanted(catalog, live, withdrawals, also)
+        rows = _wanted(catalog, withdrawals, also)
         ground = _Ground(root, base, live, _changes(rows, base), catalog.seq, report)
         _begin(ground, catalog)
         if live.delta_id == current.delta and _keys(rows).tolist() == live.keys().tolist():
@@ -131,20 +133,37 @@ def update(
     return report
 
 
+def served_keys(catalog: Catalog) -> frozenset[int]:
+    """Keys of all references that serve; none where nothing does.
+
+    Where that can't be read, of all that the catalog had been given by then: what serves is among
+    them, and what was pending may be.
+    """
+    try:
+        current = read_current(catalog.root)
+    except GalleryError:
+        return frozenset()
+    with contextlib.suppress(GalleryError), _opened(catalog.root, current) as live:
+        return frozenset(live.keys().tolist())
+    return keys_added(catalog.folder / "journal.jsonl", until=current.catalog_seq)
+
+
+def _opened(root: Path, current: Current) -> Gallery:
+    return Gallery.open(root, build=current.build, delta=current.delta)
+
+
 def _live(root: Path, current: Current) -> Gallery:
     """What serves; without a delta that is damaged, so that a new one can take its place."""
     try:
-        return Gallery.open(root, build=current.build, delta=current.delta)
+        return _opened(root, current)
     except DamagedGallery:
         return Gallery.open(root, build=current.build)
 
 
-def _wanted(
-    catalog: Catalog, live: Gallery, withdrawals: bool, also: Collection[int]
-) -> list[CatalogRow]:
+def _wanted(catalog: Catalog, withdrawals: bool, also: Collection[int]) -> list[CatalogRow]:
     rows = catalog.rows()
     if withdrawals:
-        let_in = {*live.keys().tolist(), *also}
+        let_in = served_keys(catalog).union(also)
         rows = [row for row in rows if row.key in let_in]
     if not rows:
         raise EmptyCatalog(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -25,6 +26,16 @@ def journal_lines(path: Path) -> Iterator[tuple[bytes, dict[str, object]]]:
             yield line, _unsealed(line)
         except GalleryError as error:
             raise DamagedGallery(f"{path} line {number}: {error}") from error
+
+
+def keys_added(path: Path, *, until: int) -> frozenset[int]:
+    """Keys of all references that the first `until` deeds brought, whatever became of them."""
+    entries = itertools.islice((entry for _, entry in journal_lines(path)), until)
+    return frozenset(
+        int(str(e["product_no"])) << 16 | int(str(e["slot"]))
+        for e in entries
+        if e["deed"] in ("add", "replace")
+    )
 
 
 def sealed(text: str) -> bytes:

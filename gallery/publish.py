@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,18 @@ def point_to(root: Path, current: Current) -> None:
     durable.write_sealed(root / "CURRENT", asdict(current))
 
 
-def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Current:
+def publish(
+    root: Path,
+    build_id: str,
+    *,
+    replacing: str | None = None,
+    before: Callable[[], None] = lambda: None,
+) -> Current:
     """Make a build that passed its gates serve, without a delta, under the calibration that is in
     force (whoever reads that says what of it holds). Raises `GateFailed` otherwise.
 
     With `replacing`, only while that build serves: `GalleryBusy` if another came in between.
+    `before` is called when nobody else can publish any more, and CURRENT is about to move.
     """
     manifest = read_manifest(root, build_id)
     failed = failed_gates(root, build_id)
@@ -73,6 +81,7 @@ def publish(root: Path, build_id: str, *, replacing: str | None = None) -> Curre
                 f"{replacing}; run `amiss rebuild` again"
             )
         durable.remove_partials(root)
+        before()
         current = Current(build_id, now.calibration if now else None, manifest.catalog_seq)
         point_to(root, current)
     return current

@@ -173,12 +173,12 @@ class Gallery:
         """The local features of one of a product's references, its grid left alone; with `own`
         those on the product alone, where its foreground can be trusted."""
         only = (*KEYPOINT_ARRAYS, "mask") if own else KEYPOINT_ARRAYS
-        record = self.shard_of(product_id).record(product_id, stored, only=only)
+        record = self._record(product_id, stored, only)
         return trusted_points_from(record) if own else keypoints_from(record)
 
     def cells(self, product_id: str, stored: StoredReference) -> Cells:
         """What the patches of one of a product's references are like (`embeddings.unlikeness`)."""
-        return cells_from(self.shard_of(product_id).record(product_id, stored, only=CELL_ARRAYS))
+        return cells_from(self._record(product_id, stored, CELL_ARRAYS))
 
     def vectors(self, product_id: str) -> Floats:
         """(K, D) global vectors of a product's references, in slot order, without their grids."""
@@ -232,6 +232,10 @@ class Gallery:
         if found is None and name in self._table():
             raise DamagedGallery(f"{self.shard_of(name).folder}/data.mdb: {name!r} is missing")
         return found
+
+    def _record(self, product_id: str, stored: StoredReference, only: Names) -> Record:
+        name = clean_product_id(product_id)
+        return self.shard_of(name).record(name, stored, only=only)
 
     def _file(self, name: str) -> Any:
         if name not in self.manifest.files:

@@ -106,6 +106,22 @@ def test_without_a_thumbnail_or_in_another_format_nothing_is_claimed() -> None:
     assert in_place(failed, blank, [reference]) is failed
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 2), (6, 2000), (900, 5), (4, 4)])
+def test_thin_and_tiny_pictures_are_compared_like_others(size: tuple[int, int]) -> None:
+    """OpenCV's errors ended batches and builds."""
+    image = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    embedder, whole = fake_embedder(size_px=120), np.ones(size, np.bool_)
+    row = CatalogRow("p", 1, 0, "r0", None, None, None, None, None, "r0")
+    described = describe(image, embedder, mask=whole)
+    strip = from_record(to_record(row, described), described.vector)
+    failed = nothing("r0")
+    assert in_place(failed, image, [reference_of(board())]) is failed
+    assert in_place(failed, board(), [strip]) is failed
+    query = Query(lambda: image, Foreground(whole, 1.0, "given"), lambda: detect_keypoints(image))
+    for reference in (strip, reference_of(board())):
+        assert examine(query, [reference], embedder=embedder).comparison.channels
+
+
 def test_an_inspection_says_that_it_is_aligned_without_inliers() -> None:
     """A residual of NaN was no JSON."""
     blank = np.zeros(SIZE, np.bool_)

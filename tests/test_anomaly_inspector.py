@@ -168,6 +168,17 @@ def test_what_was_recognised_but_looks_like_no_reference_may_be_no_product_at_al
     assert inspector.inspect(image, product_id=name).verdict == "cannot_compare"
 
 
+def test_a_claim_is_taken_as_the_gallery_spells_it(inspector: Inspector, shoot: Shoot) -> None:
+    """Blanks, or accents that are characters of their own: such a claim found damaged records."""
+    torn = shoot(CARTON, 3, damage=Damage("tear", strength=0.8)).image
+    for image in (torn, shoot(WRECK, 9).image):
+        plain = inspector.inspect(image, product_id=CARTON)
+        assert _plain(inspector.inspect(image, product_id=f" {CARTON} ")) == _plain(plain)
+    item = inspector.inspect_views([torn, torn], product_id=f"{CARTON} ")
+    assert (item.product_id, item.verdict) == (CARTON, "damaged")
+    assert inspector.inspect(torn, product_id=" never seen").product_id == " never seen"
+
+
 def test_without_a_claim_the_product_is_identified(inspector: Inspector, shoot: Shoot) -> None:
     image = shoot(SET, 1).image
     found, claimed = inspector.inspect(image), inspector.inspect(image, product_id=SET)
@@ -247,6 +258,18 @@ def test_an_unreadable_picture_does_not_stop_the_others(
     with pytest.raises(ImageError):
         inspector.inspect(broken, product_id=CARTON)
     assert list(inspector.inspect_many([])) == []
+
+
+def test_a_thin_picture_does_not_stop_the_others(inspector: Inspector, shoot: Shoot) -> None:
+    strip = np.random.default_rng(0).integers(0, 255, (6, 2000, 3), dtype=np.uint8)
+    image = shoot(CARTON, 1).image
+    first, thin, last = inspector.inspect_many([image, strip, image], product_id=CARTON)
+    assert isinstance(first, Inspection)
+    assert isinstance(thin, Inspection)
+    assert isinstance(last, Inspection)
+    assert (first.verdict, last.verdict) == ("ok", "ok")
+    assert thin.verdict in ("cannot_compare", "wrong_product")
+    assert inspector.inspect(strip).verdict == "unknown_product"
 
 
 def test_threads_give_the_answers_of_one(inspector: Inspector, shoot: Shoot) -> None:

@@ -18,8 +18,17 @@ from anomaly.nulls import known_nulls
 from anomaly.profile import STEP, profile_fingerprint, read_profile
 from anomaly.schema import as_json
 from embeddings import fake_embedder
-from gallery import Gallery, check, delta, durable, list_builds, open_catalog, read_current
-from gallery.errors import NoDelta
+from gallery import (
+    Gallery,
+    GateResult,
+    check,
+    delta,
+    durable,
+    list_builds,
+    open_catalog,
+    read_current,
+)
+from gallery.errors import GateFailed, NoDelta
 from gallery.gates import default_gates
 
 Amiss = Callable[..., tuple[int, str, str]]
@@ -207,6 +216,53 @@ def test_what_was_withdrawn_while_a_build_was_made_does_not_come_back_with_it(
         assert "newcomer" in gallery
         assert "product-04" not in gallery
         assert "later" not in gallery
+
+
+def test_what_a_delta_came_to_serve_while_a_build_was_made_serves_on(
+    root: Path, more: Any, amiss: Amiss, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_source(more(newcomer=[60], solo=[80]), root)
+    withdraw(root, "product-03", deed="quarantine", why="seal unclear")
+    builder = sys.modules["anomaly.builder"]
+    publish = builder.publish
+
+    def late(*words: Any, **named: Any) -> Any:
+        amiss("add", more(later=[70], recalled=[71]), root)
+        amiss("replace", root, "solo", "80.png", more(solo=[81]) / "solo" / "81.png")
+        withdraw(root, "product-03", deed="release", why="seal looked at")
+        withdraw(root, "recalled", deed="quarantine", why="recalled")
+        import_source(more(pending=[72]), root)
+        return publish(*words, **named)
+
+    monkeypatch.setattr(builder, "publish", late)
+    assert rebuild(root, gates=()).published
+    with Gallery.open(root) as gallery:
+        assert gallery.build_id == list_builds(root)[-1][0]
+        counts = {name: len(gallery.references(name)) for name in gallery.product_ids()}
+    kept = {f"product-0{n}": 3 for n in range(5)}
+    assert counts == {**kept, "newcomer": 1, "solo": 1, "later": 1}
+
+
+def test_a_rebuild_says_where_it_could_not_keep_up(
+    root: Path, more: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reported success, and what had been withdrawn served again."""
+    import_source(more(newcomer=[60]), root)
+    builder = sys.modules["anomaly.builder"]
+    publish = builder.publish
+
+    class Never(delta.CountsAgree):
+        def __call__(self, candidate: Any) -> GateResult:
+            return GateResult(self.name, False, 1, "0 differences", "for the test")
+
+    def late(*words: Any, **named: Any) -> Any:
+        withdraw(root, "product-04", deed="remove", why="recalled")
+        monkeypatch.setattr(delta, "CountsAgree", Never)
+        return publish(*words, **named)
+
+    monkeypatch.setattr(builder, "publish", late)
+    with pytest.raises(GateFailed, match=r"count.*amiss update"):
+        rebuild(root)
 
 
 # The command line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import unicodedata
 from typing import Any
 
 import pytest
@@ -158,6 +159,18 @@ def test_going_back_takes_the_delta_away_and_withdrawals_bring_nothing_back(shop
 
 
 # Readers
+
+
+def test_a_product_is_found_by_any_spelling_of_its_id(shop: Shop) -> None:
+    shop.add("crème", 9001)
+    shop.update()
+    with Gallery.open(shop.root) as gallery:
+        spelled = f" {unicodedata.normalize('NFD', 'crème')}"
+        (stored,) = gallery.stored(spelled).references
+        assert spelled in gallery
+        assert gallery.stored(spelled) == gallery.stored("crème")
+        for read in (gallery.keypoints, gallery.cells):
+            assert repr(read(spelled, stored)) == repr(read("crème", stored))
 
 
 def test_a_reader_keeps_what_it_opened_and_the_next_one_sees_the_delta(shop: Shop) -> None:

@@ -25,7 +25,7 @@ from gallery import (
 )
 from gallery.errors import DamagedGallery, EmptyCatalog, GalleryBusy, NoDelta, StorageError
 from gallery.history import prune
-from gallery.layer import list_deltas
+from gallery.layer import list_deltas, read_delta
 
 
 @pytest.fixture
@@ -165,6 +165,33 @@ def test_a_damaged_delta_is_named_and_an_update_or_a_rebuild_replaces_it(
         return
     assert shop.update().published
     assert shop.answers(queries) == whole
+
+
+@pytest.mark.parametrize("lost", ["manifest", "shard"])
+def test_a_withdrawal_over_a_damaged_delta_takes_away_nothing_else(
+    shop: Shop, queries: Any, lost: str
+) -> None:
+    """What the delta had added served no more, and the withdrawal reported success."""
+    shop.add("a new one", 9001, 9002)
+    shop.add("product-00", 9003)
+    shop.withdraw("product-01")
+    shop.update()
+    whole = shop.copy("whole")
+    for one in (whole, shop):
+        one.add("later", 9004)
+        one.withdraw("a new one", 0, deed="quarantine")
+    (name,) = list_deltas(shop.root)
+    if lost == "manifest":
+        (shop.root / "delta" / name / "manifest.json").write_text("{")
+    else:
+        shutil.rmtree(shop.root / "shards" / read_delta(shop.root, name).shards[0].digest)
+    report = shop.update(withdrawals=True)
+    assert (report.published, report.pending) == (True, 1)
+    assert whole.update(withdrawals=True).pending == 1
+    assert shop.answers(queries) == whole.answers(queries)
+    with Gallery.open(shop.root) as gallery:
+        assert len(gallery.references("a new one")) == 1
+        assert ("product-01" in gallery, "later" in gallery) == (False, False)
 
 
 def test_pruning_keeps_the_live_delta_with_its_shards_and_what_readers_hold(
