@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.calibrate import NullScores
+from anomaly.calibrate import NullScores, within
 from anomaly.config import DEFAULT_BUDGET, InspectConfig
 from anomaly.errors import ConfigError
 from anomaly.hierarchy import Hierarchy, fit_hierarchy
@@ -167,7 +167,8 @@ class SidelineCalibration:
         return frozenset(
             group
             for group, found in counts.items()
-            if 1 / (sum(found) + 1) <= self.budget and sum(map(bool, found)) >= _LEAST_PRODUCTS
+            if within(1 / (sum(found) + 1), self.budget)
+            and sum(map(bool, found)) >= _LEAST_PRODUCTS
         )
 
 

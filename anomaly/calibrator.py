@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from anomaly.builder import Progress, _quiet, embedder_for
+from anomaly.calibrate import within
 from anomaly.calibration import (
     CALIBRATED,
     PristineScores,
@@ -100,8 +101,11 @@ class CalibrationReport:
     def attained(self) -> bool:
         """Whether the budget can be promised to all products. Of one with a form that couldn't be
         placed nothing is decided."""
-        rates = [found.rate for found in self.attainable if found.kind != "anywhere"]
-        return all(rate is not None and rate <= self.budget for rate in rates)
+        return all(self.promises(found) for found in self.attainable if found.kind != "anywhere")
+
+    def promises(self, found: Attainable) -> bool:
+        """Whether the budget can be promised to these products."""
+        return found.rate is not None and within(found.rate, self.budget)
 
 
 def calibrate_gallery(

@@ -95,6 +95,11 @@ def test_pictures_speak_alone_where_they_can_promise_the_budget() -> None:
     assert own.scores.tolist() == pytest.approx([40.0, 40.1])
 
 
+def test_a_share_of_a_budget_is_promised_by_as_many_pictures_as_its_inverse() -> None:
+    third = replace(made(products=13, pictures=3), budget=0.075 / 3)  # 1/40 but for its last digit
+    assert third.by_pictures("placed", 3)
+
+
 def test_pictures_of_few_products_dont_speak_for_all() -> None:
     assert not made(products=7, pictures=9).by_pictures("placed", 3)
 

@@ -115,6 +115,11 @@ def test_a_budget_is_attained_only_if_it_can_be_promised_to_all_products(
     assert report.attained is attained
 
 
+def test_a_budget_is_attained_by_a_rate_that_equals_it_but_for_rounding() -> None:
+    told = [Attainable("placed", 3, 3, 1 / 40)]
+    assert calibrator.CalibrationReport("C", 0.075 / 3, None, 8, {}, told).attained
+
+
 def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:
     codes = [problem.code for problem in report.left]
     assert codes.count("unknown_product") == 1
