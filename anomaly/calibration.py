@@ -23,7 +23,7 @@ from anomaly.errors import ConfigError
 from anomaly.hierarchy import Hierarchy, fit_hierarchy
 from anomaly.nulls import COUNTS, comparable_fields, counted
 from anomaly.pipeline import SCORING
-from anomaly.results import EvidenceKind
+from anomaly.results import IN_PLACE, EvidenceKind
 from anomaly.score import Prior
 from embeddings.fingerprint import EmbeddingFingerprint, digest_json
 from embeddings.patches import Floats
@@ -32,12 +32,17 @@ from gallery.errors import DamagedGallery
 from gallery.publish import read_current
 
 CALIBRATED: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere", "loose")
-"""Kinds of evidence whose scores are kept. Pictures are of the line's own light, whatever it is:
-those that are `relit` are among the placed."""
+"""Kinds of evidence whose scores are kept; see `kept_as`."""
 _LEAST_PRODUCTS = 8  # with pictures, before they speak for the others
 _SAMPLE = 4096  # products that are pooled
 Scores = Mapping[EvidenceKind, Sequence[float]]
 _Group = tuple[EvidenceKind, int]  # and by how many references, as `COUNTS` has them
+
+
+def kept_as(kind: EvidenceKind) -> EvidenceKind:
+    """The kind that a pristine picture's score is kept by. Pictures are of the line's own light,
+    whatever it is: those that are `relit` are among the placed."""
+    return "placed" if kind in IN_PLACE else kind
 
 
 @dataclass(frozen=True)

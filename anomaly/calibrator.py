@@ -23,6 +23,7 @@ from anomaly.calibration import (
     SidelineCalibration,
     as_body,
     check_rates,
+    kept_as,
     references_digest,
 )
 from anomaly.calibration_report import calibration_page
@@ -32,7 +33,6 @@ from anomaly.log import InspectionLog
 from anomaly.nulls import comparable_fields, counted
 from anomaly.operating import OperatingPoint, Shown, operating_points
 from anomaly.pipeline import SCORING, StageClock
-from anomaly.profile import Profile
 from anomaly.results import EvidenceKind, Inspection
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
@@ -234,7 +234,7 @@ class _Bench:
         for number, picture in enumerate(pictures):
             shown = self._inspected(picture)
             if shown is not None:
-                scores = products[shown.product_id].pictures[shown.kind]
+                scores = products[shown.product_id].pictures[kept_as(shown.kind)]
                 assert isinstance(scores, list)
                 scores.append(shown.score)
                 counts[picture.origin] += 1
@@ -271,19 +271,20 @@ class _Bench:
         if result.verdict in _UNDECIDED and not damaged:
             self._leave(picture, result.verdict, result.reason.text)
             return None
-        return _shown(result, self.serving.profile(picture.product_id))
+        return _shown(result)
 
     def _leave(self, picture: Evidenced, code: str, message: str) -> None:
         self.left.append(Problem(picture.where, code, message))
 
 
-def _shown(result: Inspection, profile: Profile) -> Shown:
+def _shown(result: Inspection) -> Shown:
     assert result.product_id is not None
     assert result.alignment is not None
+    assert result.evidence is not None
     assert result.score is not None
-    kind = profile.kind(placed=result.alignment.status == "aligned")
-    undecided = result.verdict in _UNDECIDED or kind == "anywhere"
-    return Shown(result.product_id, kind, result.score, decided=not undecided)
+    in_its_place = result.alignment.status == "aligned" or result.evidence == "loose"
+    decided = in_its_place and result.verdict not in _UNDECIDED
+    return Shown(result.product_id, result.evidence, result.score, decided=decided)
 
 
 def _listed(source: str | Path | None, left: list[Problem]) -> Iterator[Evidenced]:

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from anomaly import Inspector, calibrator
-from anomaly.builder import embedder_for
+from anomaly.builder import _quiet, embedder_for
+from anomaly.calibrate import calibrate
 from anomaly.calibration import PristineScores, SidelineCalibration, current_calibration
-from anomaly.calibrator import Attainable, _attainable, calibrate_gallery
+from anomaly.calibrator import Attainable, Evidenced, _attainable, calibrate_gallery
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
-from anomaly.operating import wilson
-from anomaly.results import EvidenceKind
+from anomaly.operating import Shown, operating_points, wilson
+from anomaly.results import AlignmentSummary, EvidenceKind, Inspection, Reason
 from anomaly.schema import as_json
 from anomaly.serving import Serving
 from anomaly.studio import Damage, Photograph
@@ -168,6 +170,45 @@ def test_pictures_in_other_light_are_held_to_pictures_and_not_to_references(
     assert lent["relit"] == (lent["placed"] if enough else [])
     assert sources["relit"][-1].source == sources["placed"][-1].source == "shipped"
     assert sources["relit"][-1].scores.max() > sources["placed"][-1].scores.max()
+
+
+def test_pictures_in_other_light_are_held_to_what_inspections_hold_them_to(
+    calibrated: Path, report: calibrator.CalibrationReport, shoot: Shoot
+) -> None:
+    """And filed as the line's own light, if they are pristine."""
+    image = shoot(SHOP[0], 33, damage=Damage("tear", strength=0.5)).image.astype(np.float32)
+    image[:, : image.shape[1] // 2] *= 0.45
+    data = _encoded(image.astype(np.uint8))
+    with Inspector.open(calibrated / "gallery") as inspector:
+        inspected = inspector.inspect(data, product_id=SHOP[0])
+    assert inspected.evidence == as_json(inspected)["evidence"] == "relit"
+    picture = Evidenced("normals", "in a shadow", SHOP[0], lambda: data)
+    with Gallery.open(calibrated / "gallery") as gallery:
+        made = current_calibration(calibrated / "gallery")
+        serving = Serving(gallery, embedder_for(gallery, device="cpu"), calibration=made)
+        (shown,) = calibrator._Bench(serving, [], _quiet).shown([picture])
+        (of_relit,) = (s for s in serving.null_scores(SHOP[0])["relit"] if s.source == "shipped")
+        points = operating_points(serving, [shown])
+        products = calibrator._Bench(serving, [], _quiet).profiles()
+        calibrator._Bench(serving, [], _quiet).add(products, [picture])
+    assert (shown.kind, shown.decided) == ("relit", True)
+    for point in points:
+        null = calibrate(shown.score, [of_relit], budget=point.rate)
+        assert null is not None
+        assert point.found == (null.suspicious and null.entitled)
+    assert products[SHOP[0]].pictures == {"placed": [shown.score], "anywhere": []}
+
+
+def test_a_picture_whose_best_reference_was_refuted_is_of_the_kind_that_others_make_it() -> None:
+    """It is held to pictures in place, though nothing is decided about it."""
+    result = Inspection(
+        "I", "a.png", "p", "claimed", "review", Reason("not_aligned", ""), "B", 1, "C", score=2.0,
+        alignment=AlignmentSummary("fallback"), evidence="placed",
+    )  # fmt: skip
+    assert calibrator._shown(result) == Shown("p", "placed", 2.0, decided=False)
+    loose = calibrator._shown(replace(result, evidence="loose"))
+    assert loose.decided
+    assert not calibrator._shown(replace(result, evidence="anywhere")).decided
 
 
 def test_the_score_is_the_same_as_without_a_calibration(
