@@ -111,16 +111,19 @@ class SidelineCalibration:
         return NullScores("pooled", pool.null_for(own), self.calibration_id, len(own))
 
     def attainable(self, kind: EvidenceKind, references: int) -> float | None:
-        """The smallest p-value that products with so many references get from a pool, or where
-        there is none, from one product's own scores; None without any."""
+        """The smallest p-value that each product with so many references can get: from a pool, or
+        where there is none, from its own scores; None where one has none."""
         pools = [pool for _, pool in self._lent(kind, references)]
         if pools:
             return 1 / (1 + max(sum(map(len, pool.groups)) for pool in pools))
         same = [
-            p for p in self.products.values() if counted(kind, p.count) == counted(kind, references)
+            product
+            for product in self.products.values()
+            if kind in product.left_out
+            and counted(kind, product.count) == counted(kind, references)
         ]
-        most = max((len(self._alone(p, kind)) for p in same), default=0)
-        return 1 / (1 + most) if most else None
+        least = min((len(self._alone(product, kind)) for product in same), default=0)
+        return 1 / (1 + least) if least else None
 
     def _lent(self, kind: EvidenceKind, references: int) -> list[tuple[int, Hierarchy]]:
         """Pools that hold for so many references, the nearest first."""

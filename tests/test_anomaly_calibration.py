@@ -185,6 +185,21 @@ def test_where_fewer_than_three_products_have_scores_each_has_its_own_only() -> 
     assert made().attainable("anywhere", 4) is None
 
 
+@pytest.mark.parametrize(("others", "wanted"), [(0, None), (3, 1 / 4), (500, 1 / 401)])
+def test_without_a_pool_no_more_is_promised_than_the_poorest_product_can(
+    others: int, wanted: float | None
+) -> None:
+    rich, poor = (made(products=1, left_out=0, pictures=n, references=1) for n in (400, others))
+    both = of(rich, poor)
+    assert both.attainable("placed", 1) == (None if wanted is None else pytest.approx(wanted))
+    (own,) = both.sources("1p0", ids(0, 1), kind="placed")
+    assert len(own.scores) == others
+    # One that is never compared so asks for nothing.
+    turning = replace(poor.products["p0"], left_out={"turning": []}, pictures={"turning": []})
+    of_those = replace(rich, products={**rich.products, "bottle": turning})
+    assert of_those.attainable("placed", 1) == pytest.approx(1 / 401)
+
+
 def test_another_scoring_or_embedder_is_objected_to() -> None:
     assert made().objection(FINGERPRINT) is None
     assert "scoring" in str(replace(made(), scoring="other").objection(FINGERPRINT))
