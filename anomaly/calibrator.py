@@ -37,7 +37,7 @@ from anomaly.results import EvidenceKind, Inspection
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
-from embeddings.images import read_bytes, read_image
+from embeddings.images import read_bytes, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.calibrations import adopt_calibration
 from gallery.reader import Gallery
@@ -49,12 +49,13 @@ _UNDECIDED = ("cannot_compare", "wrong_product", "unknown_product")
 @dataclass(frozen=True)
 class Evidenced:
     """A picture that people know the truth of. `where`: what messages call it; `origin`: normals
-    or log."""
+    or log; `mask`: reads where the product is, None: nobody said."""
 
     origin: str
     where: str
     product_id: str
     read: Callable[[], bytes]
+    mask: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,8 @@ class _Bench:
         try:
             data = picture.read()
             pixels = read_image(data)
+            size = (pixels.shape[0], pixels.shape[1])
+            mask = None if picture.mask is None else read_mask(picture.mask(), size=size)
         except EmbeddingsError as error:
             self._leave(picture, error.code, str(error))
             return None
@@ -266,7 +269,7 @@ class _Bench:
             self._leave(picture, "seen_before", "is a reference, or came before")
             return None
         self.seen.add(digest)
-        request = Request(pixels, picture.where, picture.product_id, None, 0.01, False)
+        request = Request(pixels, picture.where, picture.product_id, mask, 0.01, False)
         result = inspect_picture(request, self.serving, clock=StageClock())
         if result.verdict in _UNDECIDED and not damaged:
             self._leave(picture, result.verdict, result.reason.text)
@@ -295,7 +298,8 @@ def _listed(source: str | Path | None, left: list[Problem]) -> Iterator[Evidence
     left += found.problems
     for row in found.rows:
         read = partial(read_bytes, row.image)
-        yield Evidenced("normals", str(row.image), row.product_id, read)
+        mask = None if row.mask is None else partial(read_bytes, row.mask)
+        yield Evidenced("normals", str(row.image), row.product_id, read, mask)
 
 
 def _confirmed(log: str | Path | None, label: str) -> Iterator[Evidenced]:
@@ -306,4 +310,6 @@ def _confirmed(log: str | Path | None, label: str) -> Iterator[Evidenced]:
     for entry in record.entries():
         if entry.label is not None and entry.label.label == label and entry.result["product_id"]:
             read = partial(record.read_image, entry.image_sha256)
-            yield Evidenced("log", entry.inspection_id, entry.result["product_id"], read)
+            marked = entry.mask_sha256
+            mask = None if marked is None else partial(record.read_image, marked)
+            yield Evidenced("log", entry.inspection_id, entry.result["product_id"], read, mask)

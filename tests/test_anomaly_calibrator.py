@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from anomaly import Inspector, calibrator
 from anomaly.builder import _quiet, embedder_for
 from anomaly.calibrate import calibrate
 from anomaly.calibration import PristineScores, SidelineCalibration, current_calibration
 from anomaly.calibrator import Attainable, Evidenced, _attainable, calibrate_gallery
+from anomaly.cli import app
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
 from anomaly.operating import Shown, operating_points, wilson
@@ -22,8 +25,10 @@ from anomaly.results import AlignmentSummary, EvidenceKind, Inspection, Reason
 from anomaly.schema import as_json
 from anomaly.serving import Serving
 from anomaly.studio import Damage, Photograph
+from embeddings import estimate_foreground
 from gallery import Gallery, read_current
 from gallery.calibrations import adopt_calibration, read_calibration
+from gallery.sources import Problem
 from tests.conftest import SHOP, _encoded
 
 Shoot = Callable[..., Photograph]
@@ -197,6 +202,33 @@ def test_pictures_in_other_light_are_held_to_what_inspections_hold_them_to(
         assert null is not None
         assert point.found == (null.suspicious and null.entitled)
     assert products[SHOP[0]].pictures == {"placed": [shown.score], "anywhere": []}
+
+
+def test_masks_of_tables_and_of_inspections_count(shop: Path, shoot: Shoot, tmp_path: Path) -> None:
+    """Of two products side by side the one that the mask shows is scored, as it was inspected."""
+    photograph, beside = shoot(SHOP[0], 51), shoot(SHOP[1], 51).image
+    both = np.hstack([photograph.image, beside[: photograph.image.shape[0]]])
+    mask = np.zeros(both.shape[:2], np.uint8)
+    mask[:, : photograph.image.shape[1]] = 255 * estimate_foreground(photograph.image).mask
+    for name, pixels in (("both.png", both), ("mask.png", mask)):
+        (tmp_path / name).write_bytes(_encoded(pixels))
+    table = tmp_path / "table.csv"
+    rows = [f"{SHOP[0]},both.png,mask.png", f"{SHOP[0]},mask.png,none.png"]
+    table.write_text("\n".join(["product_id,image,mask", *rows]))
+    asked = ["inspect", str(shop), str(tmp_path / "both.png"), "--mask", str(tmp_path / "mask.png")]
+    log = tmp_path / "log"
+    done = CliRunner().invoke(app, [*asked, "--product", SHOP[0], "--log", str(log), "--json"])
+    result = json.loads(done.stdout)
+    InspectionLog(log).confirm(result["inspection_id"], "pristine")
+    left: list[Problem] = []
+    with Gallery.open(shop) as gallery:
+        serving = Serving(gallery, embedder_for(gallery, device="cpu"))
+        for pictures in (calibrator._listed(table, left), calibrator._confirmed(log, "pristine")):
+            (shown,) = calibrator._Bench(serving, left, _quiet).shown(list(pictures))
+            assert shown.score == pytest.approx(result["score"])
+    assert [("none.png" in problem.message, problem.code) for problem in left] == [
+        (True, "image_error")
+    ]
 
 
 def test_a_picture_whose_best_reference_was_refuted_is_of_the_kind_that_others_make_it() -> None:
