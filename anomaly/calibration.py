@@ -20,7 +20,7 @@ import numpy as np
 from anomaly.calibrate import NullScores, within
 from anomaly.config import DEFAULT_BUDGET, InspectConfig
 from anomaly.errors import ConfigError
-from anomaly.hierarchy import Hierarchy, fit_hierarchy
+from anomaly.hierarchy import Hierarchy, fit_hierarchy, most_of_one
 from anomaly.nulls import COUNTS, comparable_fields, counted
 from anomaly.pipeline import SCORING
 from anomaly.results import IN_PLACE, EvidenceKind
@@ -33,7 +33,7 @@ from gallery.publish import read_current
 
 CALIBRATED: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere", "loose")
 """Kinds of evidence whose scores are kept; see `kept_as`."""
-_LEAST_PRODUCTS = 8  # with pictures, before they speak for the others
+_LEAST_PRODUCTS = 8  # with as many pictures each, before they speak for the others
 _SAMPLE = 4096  # products that are pooled
 Scores = Mapping[EvidenceKind, Sequence[float]]
 _Group = tuple[EvidenceKind, int]  # and by how many references, as `COUNTS` has them
@@ -175,9 +175,19 @@ class SidelineCalibration:
         return frozenset(
             group
             for group, found in counts.items()
-            if within(1 / (sum(found) + 1), self.budget)
-            and sum(map(bool, found)) >= _LEAST_PRODUCTS
+            if _speak(list(filter(None, found)), self.budget)
         )
+
+
+def _speak(pictures: Sequence[int], budget: float) -> bool:
+    """Whether so many pictures by product can promise the budget to others, and are worth those of
+    enough products: Kish's effective number (Survey Sampling, 1965), (Σn)² / Σn², rounded."""
+    if not pictures:
+        return False
+    most = most_of_one(pictures)
+    counts = [min(count, most) for count in pictures]
+    total, squares = sum(counts), sum(count**2 for count in counts)
+    return within(1 / (total + 1), budget) and round(total**2 / squares) >= _LEAST_PRODUCTS
 
 
 def _grouped(

@@ -95,6 +95,21 @@ def test_pictures_speak_alone_where_they_can_promise_the_budget() -> None:
     assert own.scores.tolist() == pytest.approx([40.0, 40.1])
 
 
+def test_pictures_that_are_mostly_of_one_product_dont_speak_for_all() -> None:
+    even, busy = made(products=8, pictures=25), made(products=1, pictures=193)
+    assert even.by_pictures("placed", 3)
+    near = {
+        name: replace(p, pictures={"placed": scores(n, 20 + n)})
+        for n, (name, p) in enumerate(even.products.items())
+    }
+    assert replace(even, products=near).by_pictures("placed", 3)
+    found = of(busy, made(products=7, pictures=1))
+    assert not replace(found, budget=0.01).by_pictures("placed", 3)
+    # Nor do they promise what 200 of as many products do: two each of references and nine pictures.
+    assert even.attainable("placed", 4) == pytest.approx(1 / 201)
+    assert 1 / 30 < (found.attainable("placed", 4) or 0) < 1 / 20
+
+
 def test_a_share_of_a_budget_is_promised_by_as_many_pictures_as_its_inverse() -> None:
     third = replace(made(products=13, pictures=3), budget=0.075 / 3)  # 1/40 but for its last digit
     assert third.by_pictures("placed", 3)
