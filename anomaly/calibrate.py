@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from anomaly.results import Calibrated, Calibration
 from embeddings.patches import Floats
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class NullScores:
@@ -37,6 +39,12 @@ class NullScores:
         return 1.0 / (len(self.scores) + 1)
 
 
+def within(p_value: float, rate: float) -> bool:
+    """Whether a p-value is no more than a rate. Of both that are meant to be equal, a share of a
+    rate or a multiple of a p-value may differ in its last digits."""
+    return p_value <= rate * (1 + _ROUNDING)
+
+
 def calibrate(
     score: float, sources: Sequence[NullScores], *, budget: float, review: float | None = None
 ) -> Calibrated | None:
@@ -49,7 +57,7 @@ def calibrate(
     usable = [s for s in sources if len(s.scores)]
     if not usable or not math.isfinite(score):
         return None
-    able = [s for s in usable if s.attainable <= budget]
+    able = [s for s in usable if within(s.attainable, budget)]
     chosen = able[0] if able else max(usable, key=lambda s: len(s.scores))
     ordered = np.sort(np.asarray(chosen.scores, np.float64))[::-1]
     count = len(ordered)
@@ -67,5 +75,5 @@ def calibrate(
 def _threshold(ordered: NDArray[np.float64], rate: float) -> float:
     """Above it lie no more scores than `rate` allows; `ordered` from the highest down."""
     count = len(ordered)
-    allowed = min(max(0, math.floor(rate * (count + 1) + 1e-9) - 1), count - 1)
+    allowed = min(max(0, math.floor(rate * (count + 1) + _ROUNDING) - 1), count - 1)
     return float(ordered[allowed])

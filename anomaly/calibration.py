@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.calibrate import NullScores
+from anomaly.calibrate import NullScores, within
 from anomaly.config import DEFAULT_BUDGET, InspectConfig
 from anomaly.errors import ConfigError
-from anomaly.hierarchy import Hierarchy, fit_hierarchy
+from anomaly.hierarchy import Hierarchy, fit_hierarchy, most_of_one
 from anomaly.nulls import COUNTS, comparable_fields, counted
 from anomaly.pipeline import SCORING
-from anomaly.results import EvidenceKind
+from anomaly.results import IN_PLACE, EvidenceKind
 from anomaly.score import Prior
 from embeddings.fingerprint import EmbeddingFingerprint, digest_json
 from embeddings.patches import Floats
@@ -32,12 +32,17 @@ from gallery.errors import DamagedGallery
 from gallery.publish import read_current
 
 CALIBRATED: tuple[EvidenceKind, ...] = ("placed", "turning", "anywhere", "loose")
-"""Kinds of evidence whose scores are kept. Pictures are of the line's own light, whatever it is:
-those that are `relit` are among the placed."""
-_LEAST_PRODUCTS = 8  # with pictures, before they speak for the others
+"""Kinds of evidence whose scores are kept; see `kept_as`."""
+_LEAST_PRODUCTS = 8  # with as many pictures each, before they speak for the others
 _SAMPLE = 4096  # products that are pooled
 Scores = Mapping[EvidenceKind, Sequence[float]]
 _Group = tuple[EvidenceKind, int]  # and by how many references, as `COUNTS` has them
+
+
+def kept_as(kind: EvidenceKind) -> EvidenceKind:
+    """The kind that a pristine picture's score is kept by. Pictures are of the line's own light,
+    whatever it is: those that are `relit` are among the placed."""
+    return "placed" if kind in IN_PLACE else kind
 
 
 @dataclass(frozen=True)
@@ -106,16 +111,19 @@ class SidelineCalibration:
         return NullScores("pooled", pool.null_for(own), self.calibration_id, len(own))
 
     def attainable(self, kind: EvidenceKind, references: int) -> float | None:
-        """The smallest p-value that products with so many references get from a pool, or where
-        there is none, from one product's own scores; None without any."""
+        """The smallest p-value that each product with so many references can get: from a pool, or
+        where there is none, from its own scores; None where one has none."""
         pools = [pool for _, pool in self._lent(kind, references)]
         if pools:
             return 1 / (1 + max(sum(map(len, pool.groups)) for pool in pools))
         same = [
-            p for p in self.products.values() if counted(kind, p.count) == counted(kind, references)
+            product
+            for product in self.products.values()
+            if kind in product.left_out
+            and counted(kind, product.count) == counted(kind, references)
         ]
-        most = max((len(self._alone(p, kind)) for p in same), default=0)
-        return 1 / (1 + most) if most else None
+        least = min((len(self._alone(product, kind)) for product in same), default=0)
+        return 1 / (1 + least) if least else None
 
     def _lent(self, kind: EvidenceKind, references: int) -> list[tuple[int, Hierarchy]]:
         """Pools that hold for so many references, the nearest first."""
@@ -167,8 +175,19 @@ class SidelineCalibration:
         return frozenset(
             group
             for group, found in counts.items()
-            if 1 / (sum(found) + 1) <= self.budget and sum(map(bool, found)) >= _LEAST_PRODUCTS
+            if _speak(list(filter(None, found)), self.budget)
         )
+
+
+def _speak(pictures: Sequence[int], budget: float) -> bool:
+    """Whether so many pictures by product can promise the budget to others, and are worth those of
+    enough products: Kish's effective number (Survey Sampling, 1965), (Σn)² / Σn², rounded."""
+    if not pictures:
+        return False
+    most = most_of_one(pictures)
+    counts = [min(count, most) for count in pictures]
+    total, squares = sum(counts), sum(count**2 for count in counts)
+    return within(1 / (total + 1), budget) and round(total**2 / squares) >= _LEAST_PRODUCTS
 
 
 def _grouped(

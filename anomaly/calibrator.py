@@ -16,12 +16,14 @@ from functools import partial
 from pathlib import Path
 
 from anomaly.builder import Progress, _quiet, embedder_for
+from anomaly.calibrate import within
 from anomaly.calibration import (
     CALIBRATED,
     PristineScores,
     SidelineCalibration,
     as_body,
     check_rates,
+    kept_as,
     references_digest,
 )
 from anomaly.calibration_report import calibration_page
@@ -31,12 +33,11 @@ from anomaly.log import InspectionLog
 from anomaly.nulls import comparable_fields, counted
 from anomaly.operating import OperatingPoint, Shown, operating_points
 from anomaly.pipeline import SCORING, StageClock
-from anomaly.profile import Profile
 from anomaly.results import EvidenceKind, Inspection
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
-from embeddings.images import read_bytes, read_image
+from embeddings.images import read_bytes, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.calibrations import adopt_calibration
 from gallery.reader import Gallery
@@ -48,12 +49,13 @@ _UNDECIDED = ("cannot_compare", "wrong_product", "unknown_product")
 @dataclass(frozen=True)
 class Evidenced:
     """A picture that people know the truth of. `where`: what messages call it; `origin`: normals
-    or log."""
+    or log; `mask`: reads where the product is, None: nobody said."""
 
     origin: str
     where: str
     product_id: str
     read: Callable[[], bytes]
+    mask: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,11 @@ class CalibrationReport:
     def attained(self) -> bool:
         """Whether the budget can be promised to all products. Of one with a form that couldn't be
         placed nothing is decided."""
-        rates = [found.rate for found in self.attainable if found.kind != "anywhere"]
-        return all(rate is not None and rate <= self.budget for rate in rates)
+        return all(self.promises(found) for found in self.attainable if found.kind != "anywhere")
+
+    def promises(self, found: Attainable) -> bool:
+        """Whether the budget can be promised to these products."""
+        return found.rate is not None and within(found.rate, self.budget)
 
 
 def calibrate_gallery(
@@ -230,7 +235,7 @@ class _Bench:
         for number, picture in enumerate(pictures):
             shown = self._inspected(picture)
             if shown is not None:
-                scores = products[shown.product_id].pictures[shown.kind]
+                scores = products[shown.product_id].pictures[kept_as(shown.kind)]
                 assert isinstance(scores, list)
                 scores.append(shown.score)
                 counts[picture.origin] += 1
@@ -253,6 +258,8 @@ class _Bench:
         try:
             data = picture.read()
             pixels = read_image(data)
+            size = (pixels.shape[0], pixels.shape[1])
+            mask = None if picture.mask is None else read_mask(picture.mask(), size=size)
         except EmbeddingsError as error:
             self._leave(picture, error.code, str(error))
             return None
@@ -262,24 +269,25 @@ class _Bench:
             self._leave(picture, "seen_before", "is a reference, or came before")
             return None
         self.seen.add(digest)
-        request = Request(pixels, picture.where, picture.product_id, None, 0.01, False)
+        request = Request(pixels, picture.where, picture.product_id, mask, 0.01, False)
         result = inspect_picture(request, self.serving, clock=StageClock())
         if result.verdict in _UNDECIDED and not damaged:
             self._leave(picture, result.verdict, result.reason.text)
             return None
-        return _shown(result, self.serving.profile(picture.product_id))
+        return _shown(result)
 
     def _leave(self, picture: Evidenced, code: str, message: str) -> None:
         self.left.append(Problem(picture.where, code, message))
 
 
-def _shown(result: Inspection, profile: Profile) -> Shown:
+def _shown(result: Inspection) -> Shown:
     assert result.product_id is not None
     assert result.alignment is not None
+    assert result.evidence is not None
     assert result.score is not None
-    kind = profile.kind(placed=result.alignment.status == "aligned")
-    undecided = result.verdict in _UNDECIDED or kind == "anywhere"
-    return Shown(result.product_id, kind, result.score, decided=not undecided)
+    in_its_place = result.alignment.status == "aligned" or result.evidence == "loose"
+    decided = in_its_place and result.verdict not in _UNDECIDED
+    return Shown(result.product_id, result.evidence, result.score, decided=decided)
 
 
 def _listed(source: str | Path | None, left: list[Problem]) -> Iterator[Evidenced]:
@@ -290,7 +298,8 @@ def _listed(source: str | Path | None, left: list[Problem]) -> Iterator[Evidence
     left += found.problems
     for row in found.rows:
         read = partial(read_bytes, row.image)
-        yield Evidenced("normals", str(row.image), row.product_id, read)
+        mask = None if row.mask is None else partial(read_bytes, row.mask)
+        yield Evidenced("normals", str(row.image), row.product_id, read, mask)
 
 
 def _confirmed(log: str | Path | None, label: str) -> Iterator[Evidenced]:
@@ -301,4 +310,6 @@ def _confirmed(log: str | Path | None, label: str) -> Iterator[Evidenced]:
     for entry in record.entries():
         if entry.label is not None and entry.label.label == label and entry.result["product_id"]:
             read = partial(record.read_image, entry.image_sha256)
-            yield Evidenced("log", entry.inspection_id, entry.result["product_id"], read)
+            marked = entry.mask_sha256
+            mask = None if marked is None else partial(record.read_image, marked)
+            yield Evidenced("log", entry.inspection_id, entry.result["product_id"], read, mask)

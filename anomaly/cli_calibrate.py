@@ -63,9 +63,8 @@ def _show(report: CalibrationReport, root: Path) -> None:
         markup=False,
     )
     for found in report.attainable:
-        rate = found.rate
-        if rate is None or rate > report.budget:
-            known = "no score" if rate is None else f"at best p = {rate:.2g}"
+        if not report.promises(found):
+            known = "no score" if found.rate is None else f"at best p = {found.rate:.2g}"
             output.err.print(
                 f"compared {found.compared} (products: {found.products:,}): {known}; where Amiss's "
                 "own null can't promise the budget, either, damage is for review: give more "

@@ -74,7 +74,7 @@ def inspect_command(
             output.emit(_as_json(result)) if json else _show(result)
             found |= _outcomes(result)
             if record is not None:
-                _keep(record, result)
+                _keep(record, result, mask)
             if report is not None:
                 report.add(result)
     if report is not None:
@@ -183,10 +183,11 @@ def _pictures(result: _Result) -> tuple[Inspection | Unreadable, ...]:
     return result.views if isinstance(result, ItemInspection) else (result,)
 
 
-def _keep(record: InspectionLog, result: _Result) -> None:
+def _keep(record: InspectionLog, result: _Result, mask: Path | None) -> None:
+    marked = None if mask is None else read_bytes(mask)
     for view in _pictures(result):
         if isinstance(view, Inspection):
-            record.append(view, read_bytes(view.image))
+            record.append(view, read_bytes(view.image), mask_bytes=marked)
 
 
 def _outcomes(result: _Result) -> set[str]:

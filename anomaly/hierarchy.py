@@ -12,12 +12,16 @@ The null of a product with n scores are the residuals of all products' scores, e
 to n others of its product (as many as there are, up to n), brought to the place and spread of this
 one. So each stands where the new score stands, and they are exchangeable up to the three estimated
 figures, whatever the shape of their tails. Without scores of its own that is the flat pool.
+
+A pool speaks for other products, so none of its products may speak for most of it: of one with many
+scores as many count as `most_of_one` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +30,7 @@ from embeddings.patches import Floats
 
 LEAST_PRODUCTS = 3
 """Fewer don't tell how much products differ."""
+_LARGEST_PART = 8  # of a pool is a product's: an eighth
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,38 @@ class Hierarchy:
         )
 
 
+def most_of_one(counts: Sequence[int]) -> int:
+    """How many scores of one product count in a pool of so many by product: as many as an eighth
+    of those that count, or twice an even share of them where that is more."""
+    most = max(counts)
+    while (fair := _fair(sum(min(count, most) for count in counts), len(counts))) < most:
+        most = fair
+    return most
+
+
+def _fair(total: int, products: int) -> int:
+    return max(total // _LARGEST_PART, 2 * total // products)
+
+
+def evened(groups: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Of each product's scores, none empty, those that count in a pool, evenly drawn in the order
+    they came in, so that they stand for all whatever their values."""
+    most = most_of_one([len(group) for group in groups]) if groups else 0
+    return [
+        group
+        if len(group) <= most
+        else group[np.linspace(0, len(group) - 1, most).round().astype(int)]
+        for group in groups
+    ]
+
+
 def fit_hierarchy(groups: Mapping[str, Floats]) -> Hierarchy | None:
-    """The model of pristine scores by product; None for fewer than three products with any."""
+    """The model of pristine scores by product, none of which has most of them; None for fewer than
+    three products with any."""
     found = [np.asarray(groups[name], np.float64) for name in sorted(groups) if len(groups[name])]
     if len(found) < LEAST_PRODUCTS:
         return None
+    found = evened(found)
     counts = np.array([len(g) for g in found])
     means = np.array([g.mean() for g in found])
     free = int((counts - 1).sum())

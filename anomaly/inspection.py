@@ -382,6 +382,7 @@ def _with_figures(
         units=facts.units if judged_damage else None,
         references=evidence.reference_ids,
         alignment=facts.alignment,
+        evidence=evidence.comparison.kind,
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from anomaly.calibrate import within
 from anomaly.results import Inspection, Reason, Unreadable, Verdict
 
 _NO_EVIDENCE = {
@@ -97,8 +98,13 @@ def agreed_product(views: Sequence[Inspection | Unreadable]) -> str | None:
 
 def simes(p_values: Sequence[float]) -> float:
     """Simes' merged p-value of at least one."""
+    return min(_by_rank(p_values))
+
+
+def _by_rank(p_values: Sequence[float]) -> list[float]:
+    """What each gives the item, the rarest first, if all that are rarer come along."""
     count = len(p_values)
-    return min(1.0, *(count * p / (rank + 1) for rank, p in enumerate(sorted(p_values))))
+    return [min(1.0, count * p / (row + 1)) for row, p in enumerate(sorted(p_values))]
 
 
 @dataclass(frozen=True)
@@ -154,18 +160,15 @@ def _other_product(views: Sequence[Inspection | Unreadable]) -> _Decision | None
 
 def _damage(views: Sequence[Inspection | Unreadable], budget: float) -> _Decision | None:
     shown = [n for n, view in enumerate(views) if _verdict(view) == "damaged"]
-    merged, values = _merged(views), [_p_value(view) for view in views]
-    rarest = min(shown or range(len(views)), key=lambda n: (_or_one(values[n]), n))
+    merged, values = _merged(views), [_or_one(_p_value(view)) for view in views]
+    rarest = min(shown or range(len(views)), key=lambda n: (values[n], n))
     if shown:
         order = [rarest, *(n for n in shown if n != rarest)]
         return _Decision("damaged", "view_beyond_pristine", _of_view(views, order), rarest)
-    if merged is None or merged > budget:
+    if merged is None or not within(merged, budget):
         return None
     # None is rare enough by itself: the most of them that are rare together.
-    rare = max(
-        n for n in range(1, len(views) + 1)
-        if sorted(map(_or_one, values))[n - 1] <= budget * n / len(views)
-    )  # fmt: skip
+    rare = max(n for n, p in enumerate(_by_rank(values), 1) if within(p, budget))
     text = (
         f"{rare} of {len(views)} views are each a little amiss, together beyond pristine "
         f"items; p = {merged:.2g}; {_of_view(views, [rarest])}"

@@ -1,6 +1,6 @@
 """Inspections and what people said of them, on disk.
 
-    images/ab/ab12...    pictures as they came; the name is their sha256
+    images/ab/ab12...    pictures and masks as they came; the name is their sha256
     log.jsonl            one checked line per inspection or label, oldest first
 
 The log only grows. Several processes may append at once. A picture is on the disk before the line
@@ -47,13 +47,15 @@ class Label:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """An inspection with its latest label; `result` is an `amiss.inspect/1` object."""
+    """An inspection with its latest label; `result` is an `amiss.inspect/1` object. `mask_sha256`:
+    None where no mask was given, or before logs kept them."""
 
     inspection_id: str
     time: str
     image_sha256: str
     result: Mapping[str, Any]
     label: Label | None
+    mask_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,15 @@ class InspectionLog:
                 "or a new one"
             )
 
-    def append(self, result: Inspection, image_bytes: bytes) -> None:
-        """Keep the picture and the result. Raises `StorageError` when the disk refuses."""
-        digest = hashlib.sha256(image_bytes).hexdigest()
-        entry = {"kind": "inspection", "image_sha256": digest, "result": as_json(result)}
-        path = self.image_path(digest)
-        # A damaged copy is healed by writing the same content again.
-        if not path.exists() or durable.file_digest(path) != digest:
-            durable.write_file(path, image_bytes)
-        self._write(entry)
+    def append(
+        self, result: Inspection, image_bytes: bytes, *, mask_bytes: bytes | None = None
+    ) -> None:
+        """Keep the picture, the mask that it was inspected with, and the result. Raises
+        `StorageError` when the disk refuses."""
+        entry = {"kind": "inspection", "image_sha256": self._keep(image_bytes)}
+        if mask_bytes is not None:
+            entry["mask_sha256"] = self._keep(mask_bytes)
+        self._write({**entry, "result": as_json(result)})
 
     def confirm(
         self, inspection_id: str, label: str, *, kind: str | None = None, by: str | None = None
@@ -138,15 +140,17 @@ class InspectionLog:
                     continue
                 name = line.entry["result"]["inspection_id"]
                 if latest[name] == line.start:
-                    time, digest = line.entry["time"], line.entry["image_sha256"]
-                    yield LogEntry(name, time, digest, line.entry["result"], labels.get(name))
+                    yield LogEntry(
+                        name, line.entry["time"], line.entry["image_sha256"],
+                        line.entry["result"], labels.get(name), line.entry.get("mask_sha256"),
+                    )  # fmt: skip
 
     def image_path(self, image_sha256: str) -> Path:
-        """Where the picture with this digest is kept."""
+        """Where the picture or mask with this digest is kept."""
         return self.folder / "images" / image_sha256[:2] / image_sha256
 
     def read_image(self, image_sha256: str) -> bytes:
-        """A kept picture's bytes, after their checksum; `LogError` names the file."""
+        """A kept picture's or mask's bytes, after their checksum; `LogError` names the file."""
         path = self.image_path(image_sha256)
         try:
             data = path.read_bytes()
@@ -155,6 +159,15 @@ class InspectionLog:
         if hashlib.sha256(data).hexdigest() != image_sha256:
             raise LogError(f"{path}: the picture is not what was inspected (sha256 differs)")
         return data
+
+    def _keep(self, image_bytes: bytes) -> str:
+        """Store a picture under its digest, and return that."""
+        digest = hashlib.sha256(image_bytes).hexdigest()
+        path = self.image_path(digest)
+        # A damaged copy is healed by writing the same content again.
+        if not path.exists() or durable.file_digest(path) != digest:
+            durable.write_file(path, image_bytes)
+        return digest
 
     def _foreign(self) -> bool:
         """Whether something lies here that a first `append` doesn't leave."""

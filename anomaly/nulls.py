@@ -14,6 +14,7 @@ from importlib import resources
 import numpy as np
 
 from anomaly.calibrate import NullScores
+from anomaly.hierarchy import evened
 from anomaly.pipeline import SCORING
 from anomaly.profile import STEP, Profile, read_profile
 from anomaly.results import EvidenceKind
@@ -95,13 +96,16 @@ def known_nulls(gallery: Gallery, *, step: str) -> Nulls:
 def _pooled(
     profiles: Sequence[Profile], priors: Mapping[str, Prior], kind: EvidenceKind
 ) -> dict[int, NullScores]:
-    """References' scores, each of which was held against one fewer than its product has."""
+    """References' scores, each of which was held against one fewer than its product has; of one
+    with many no more than may count in a pool."""
     found: dict[int, list[Floats]] = {}
     for profile in profiles:
         scores = profile.null_scores(priors, kind=kind)
         if len(scores):
             found.setdefault(counted(kind, len(profile.left_out) - 1), []).append(scores)
-    return {count: NullScores("pooled", np.concatenate(some)) for count, some in found.items()}
+    return {
+        count: NullScores("pooled", np.concatenate(evened(some))) for count, some in found.items()
+    }
 
 
 def read_shipped(fingerprint: EmbeddingFingerprint) -> Nulls | None:

@@ -124,7 +124,8 @@ class Inspection:
 
     score, p_value, threshold, calibration are None where nothing could be compared. `timings_ms`:
     disjoint stages. `delta`: what lay over the `build`, None for the build as it was built.
-    `units`: of a set of alike units of which one is missing; else None.
+    `units`: of a set of alike units of which one is missing; else None. `evidence`: its kind, by
+    which the null was chosen; None where there is none.
     """
 
     inspection_id: str
@@ -146,6 +147,7 @@ class Inspection:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     delta: str | None = None
     units: Units | None = None
+    evidence: EvidenceKind | None = None
     picture: Picture | None = field(default=None, compare=False, repr=False)
 
 

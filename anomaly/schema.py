@@ -96,6 +96,7 @@ def _inspection(result: Inspection) -> dict[str, Any]:
         "calibration": None if result.calibration is None else _calibration(result.calibration),
         "findings": [_finding(finding) for finding in by_score],
         "units": _units(result.units),
+        "evidence": result.evidence,
         "references": list(result.references),
         "alignment": None if result.alignment is None else _alignment(result.alignment),
         "build": result.build,

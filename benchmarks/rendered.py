@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from anomaly import calibration
 from anomaly.align import features
 from anomaly.pipeline import Query
 from anomaly.pose import with_poses
 from anomaly.profile import Profile, ProfileStep, read_profile
-from anomaly.results import IN_PLACE, Comparison
+from anomaly.results import Comparison
 from anomaly.studio import Photograph, Product, draw_shot, render
 from embeddings import Embedder, Pixels, estimate_foreground
 from embeddings.exposure import clipped_pixels
@@ -68,8 +69,8 @@ def stored(
 
 
 def kept_as(comparison: Comparison) -> str:
-    """The kind of evidence by which calibrations keep a score: in place in one, be it `relit`."""
-    return "placed" if comparison.kind in IN_PLACE else comparison.kind
+    """The kind of evidence by which calibrations keep a score."""
+    return calibration.kept_as(comparison.kind)
 
 
 def as_query(image: Pixels) -> Query:

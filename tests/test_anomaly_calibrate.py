@@ -94,6 +94,19 @@ def test_empty_sources_say_nothing() -> None:
     assert (answer.calibration.source, answer.calibration.n) == ("shipped", 3)
 
 
+@pytest.mark.parametrize(
+    ("item_budget", "views", "count"),
+    [(0.0048, 3, 624), (0.0375, 3, 79), (0.075, 3, 39), (0.15, 3, 19)],
+)
+def test_a_views_share_of_a_budget_is_attained_by_as_many_scores_as_its_inverse(
+    item_budget: float, views: int, count: int
+) -> None:
+    """0.0048 / 3 is 1 / 625 but for its last digit."""
+    answer = found(1e9, spread(count, "pooled"), budget=item_budget / views)
+    assert (answer.suspicious, answer.entitled) == (True, True)
+    assert not found(1e9, spread(count - 1, "pooled"), budget=item_budget / views).entitled
+
+
 # The threshold
 
 

@@ -95,6 +95,26 @@ def test_pictures_speak_alone_where_they_can_promise_the_budget() -> None:
     assert own.scores.tolist() == pytest.approx([40.0, 40.1])
 
 
+def test_pictures_that_are_mostly_of_one_product_dont_speak_for_all() -> None:
+    even, busy = made(products=8, pictures=25), made(products=1, pictures=193)
+    assert even.by_pictures("placed", 3)
+    near = {
+        name: replace(p, pictures={"placed": scores(n, 20 + n)})
+        for n, (name, p) in enumerate(even.products.items())
+    }
+    assert replace(even, products=near).by_pictures("placed", 3)
+    found = of(busy, made(products=7, pictures=1))
+    assert not replace(found, budget=0.01).by_pictures("placed", 3)
+    # Nor do they promise what 200 of as many products do: two each of references and nine pictures.
+    assert even.attainable("placed", 4) == pytest.approx(1 / 201)
+    assert 1 / 30 < (found.attainable("placed", 4) or 0) < 1 / 20
+
+
+def test_a_share_of_a_budget_is_promised_by_as_many_pictures_as_its_inverse() -> None:
+    third = replace(made(products=13, pictures=3), budget=0.075 / 3)  # 1/40 but for its last digit
+    assert third.by_pictures("placed", 3)
+
+
 def test_pictures_of_few_products_dont_speak_for_all() -> None:
     assert not made(products=7, pictures=9).by_pictures("placed", 3)
 
@@ -178,6 +198,21 @@ def test_where_fewer_than_three_products_have_scores_each_has_its_own_only() -> 
     (none,) = made().sources("p0", ids(0), kind="anywhere")
     assert len(none.scores) == 0
     assert made().attainable("anywhere", 4) is None
+
+
+@pytest.mark.parametrize(("others", "wanted"), [(0, None), (3, 1 / 4), (500, 1 / 401)])
+def test_without_a_pool_no_more_is_promised_than_the_poorest_product_can(
+    others: int, wanted: float | None
+) -> None:
+    rich, poor = (made(products=1, left_out=0, pictures=n, references=1) for n in (400, others))
+    both = of(rich, poor)
+    assert both.attainable("placed", 1) == (None if wanted is None else pytest.approx(wanted))
+    (own,) = both.sources("1p0", ids(0, 1), kind="placed")
+    assert len(own.scores) == others
+    # One that is never compared so asks for nothing.
+    turning = replace(poor.products["p0"], left_out={"turning": []}, pictures={"turning": []})
+    of_those = replace(rich, products={**rich.products, "bottle": turning})
+    assert of_those.attainable("placed", 1) == pytest.approx(1 / 401)
 
 
 def test_another_scoring_or_embedder_is_objected_to() -> None:

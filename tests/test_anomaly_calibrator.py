@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from anomaly import Inspector, calibrator
-from anomaly.builder import embedder_for
+from anomaly.builder import _quiet, embedder_for
+from anomaly.calibrate import calibrate
 from anomaly.calibration import PristineScores, SidelineCalibration, current_calibration
-from anomaly.calibrator import Attainable, _attainable, calibrate_gallery
+from anomaly.calibrator import Attainable, Evidenced, _attainable, calibrate_gallery
+from anomaly.cli import app
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
-from anomaly.operating import wilson
-from anomaly.results import EvidenceKind
+from anomaly.operating import Shown, operating_points, wilson
+from anomaly.results import AlignmentSummary, EvidenceKind, Inspection, Reason
 from anomaly.schema import as_json
 from anomaly.serving import Serving
 from anomaly.studio import Damage, Photograph
+from embeddings import estimate_foreground
 from gallery import Gallery, read_current
 from gallery.calibrations import adopt_calibration, read_calibration
+from gallery.sources import Problem
 from tests.conftest import SHOP, _encoded
 
 Shoot = Callable[..., Photograph]
@@ -115,6 +122,11 @@ def test_a_budget_is_attained_only_if_it_can_be_promised_to_all_products(
     assert report.attained is attained
 
 
+def test_a_budget_is_attained_by_a_rate_that_equals_it_but_for_rounding() -> None:
+    told = [Attainable("placed", 3, 3, 1 / 40)]
+    assert calibrator.CalibrationReport("C", 0.075 / 3, None, 8, {}, told).attained
+
+
 def test_what_does_not_count_is_said(report: calibrator.CalibrationReport) -> None:
     codes = [problem.code for problem in report.left]
     assert codes.count("unknown_product") == 1
@@ -163,6 +175,72 @@ def test_pictures_in_other_light_are_held_to_pictures_and_not_to_references(
     assert lent["relit"] == (lent["placed"] if enough else [])
     assert sources["relit"][-1].source == sources["placed"][-1].source == "shipped"
     assert sources["relit"][-1].scores.max() > sources["placed"][-1].scores.max()
+
+
+def test_pictures_in_other_light_are_held_to_what_inspections_hold_them_to(
+    calibrated: Path, report: calibrator.CalibrationReport, shoot: Shoot
+) -> None:
+    """And filed as the line's own light, if they are pristine."""
+    image = shoot(SHOP[0], 33, damage=Damage("tear", strength=0.5)).image.astype(np.float32)
+    image[:, : image.shape[1] // 2] *= 0.45
+    data = _encoded(image.astype(np.uint8))
+    with Inspector.open(calibrated / "gallery") as inspector:
+        inspected = inspector.inspect(data, product_id=SHOP[0])
+    assert inspected.evidence == as_json(inspected)["evidence"] == "relit"
+    picture = Evidenced("normals", "in a shadow", SHOP[0], lambda: data)
+    with Gallery.open(calibrated / "gallery") as gallery:
+        made = current_calibration(calibrated / "gallery")
+        serving = Serving(gallery, embedder_for(gallery, device="cpu"), calibration=made)
+        (shown,) = calibrator._Bench(serving, [], _quiet).shown([picture])
+        (of_relit,) = (s for s in serving.null_scores(SHOP[0])["relit"] if s.source == "shipped")
+        points = operating_points(serving, [shown])
+        products = calibrator._Bench(serving, [], _quiet).profiles()
+        calibrator._Bench(serving, [], _quiet).add(products, [picture])
+    assert (shown.kind, shown.decided) == ("relit", True)
+    for point in points:
+        null = calibrate(shown.score, [of_relit], budget=point.rate)
+        assert null is not None
+        assert point.found == (null.suspicious and null.entitled)
+    assert products[SHOP[0]].pictures == {"placed": [shown.score], "anywhere": []}
+
+
+def test_masks_of_tables_and_of_inspections_count(shop: Path, shoot: Shoot, tmp_path: Path) -> None:
+    """Of two products side by side the one that the mask shows is scored, as it was inspected."""
+    photograph, beside = shoot(SHOP[0], 51), shoot(SHOP[1], 51).image
+    both = np.hstack([photograph.image, beside[: photograph.image.shape[0]]])
+    mask = np.zeros(both.shape[:2], np.uint8)
+    mask[:, : photograph.image.shape[1]] = 255 * estimate_foreground(photograph.image).mask
+    for name, pixels in (("both.png", both), ("mask.png", mask)):
+        (tmp_path / name).write_bytes(_encoded(pixels))
+    table = tmp_path / "table.csv"
+    rows = [f"{SHOP[0]},both.png,mask.png", f"{SHOP[0]},mask.png,none.png"]
+    table.write_text("\n".join(["product_id,image,mask", *rows]))
+    asked = ["inspect", str(shop), str(tmp_path / "both.png"), "--mask", str(tmp_path / "mask.png")]
+    log = tmp_path / "log"
+    done = CliRunner().invoke(app, [*asked, "--product", SHOP[0], "--log", str(log), "--json"])
+    result = json.loads(done.stdout)
+    InspectionLog(log).confirm(result["inspection_id"], "pristine")
+    left: list[Problem] = []
+    with Gallery.open(shop) as gallery:
+        serving = Serving(gallery, embedder_for(gallery, device="cpu"))
+        for pictures in (calibrator._listed(table, left), calibrator._confirmed(log, "pristine")):
+            (shown,) = calibrator._Bench(serving, left, _quiet).shown(list(pictures))
+            assert shown.score == pytest.approx(result["score"])
+    assert [("none.png" in problem.message, problem.code) for problem in left] == [
+        (True, "image_error")
+    ]
+
+
+def test_a_picture_whose_best_reference_was_refuted_is_of_the_kind_that_others_make_it() -> None:
+    """It is held to pictures in place, though nothing is decided about it."""
+    result = Inspection(
+        "I", "a.png", "p", "claimed", "review", Reason("not_aligned", ""), "B", 1, "C", score=2.0,
+        alignment=AlignmentSummary("fallback"), evidence="placed",
+    )  # fmt: skip
+    assert calibrator._shown(result) == Shown("p", "placed", 2.0, decided=False)
+    loose = calibrator._shown(replace(result, evidence="loose"))
+    assert loose.decided
+    assert not calibrator._shown(replace(result, evidence="anywhere")).decided
 
 
 def test_the_score_is_the_same_as_without_a_calibration(

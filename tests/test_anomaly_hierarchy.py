@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anomaly.calibrate import NullScores, calibrate
-from anomaly.hierarchy import Hierarchy, fit_hierarchy
+from anomaly.hierarchy import Hierarchy, evened, fit_hierarchy, most_of_one
 
 
 def drawn(
@@ -77,6 +77,48 @@ def test_equal_scores_make_a_null_that_is_finite() -> None:
 def test_two_products_say_nothing_of_a_third_and_empty_ones_dont_count() -> None:
     assert fit_hierarchy({}) is None
     assert fit_hierarchy({"a": np.ones(9), "b": np.ones(9), "c": np.zeros(0)}) is None
+
+
+@pytest.mark.parametrize(
+    ("counts", "most"),
+    [
+        ([20] * 8, 20), ([20], 20), ([193, 1], 193),  # none has more than twice an even share
+        ([193] + [1] * 7, 2),  # 2 of 9
+        ([1930] + [10] * 7, 23),  # 23 of 93
+        ([100, 50, 20] + [1] * 27, 5),  # an eighth of 42
+        ([99] * 40 + [20] * 140, 99),
+    ],
+)  # fmt: skip
+def test_no_product_has_much_of_a_pool(counts: list[int], most: int) -> None:
+    assert most_of_one(counts) == most
+    kept = sum(min(count, most) for count in counts)
+    assert most <= max(kept / 8, 2 * kept / len(counts))
+    assert most_of_one(counts[::-1]) == most
+
+
+def test_what_counts_of_a_product_is_drawn_evenly_and_equal_shares_are_left_alone() -> None:
+    few = [np.array([float(n)]) for n in range(7)]
+    assert evened([np.arange(193.0), *few])[0].tolist() == [0, 192]
+    assert evened([np.arange(1930.0), *[np.ones(10)] * 7])[0][:3].tolist() == [0, 88, 175]
+    same = [np.arange(9.0)] * 8
+    assert all(left is given for left, given in zip(evened(same), same, strict=True))
+    assert evened([]) == []
+
+
+def test_one_product_with_most_pictures_does_not_decide_for_the_others() -> None:
+    """193 pictures of one and one of seven others each promised 1/201 and kept .06 for .01."""
+    rng = np.random.default_rng(3)
+    called = {"one": 0, "many": 0}
+    for _ in range(500):
+        for name, each in (("one", 1), ("many", 20)):
+            counts = [193 * each] + [each] * 7
+            groups = {str(n): rng.normal(rng.normal(), 1, count) for n, count in enumerate(counts)}
+            null = NullScores("pooled", fitted(groups).null_for(np.zeros(0)))
+            answer = calibrate(rng.normal(rng.normal(), 1), [null], budget=0.01)
+            assert answer is not None
+            called[name] += answer.suspicious and answer.entitled
+    assert called["one"] == 0  # 9 scores promise no such rate
+    assert called["many"] / 500 < 0.03  # eight products with 200 each: .02
 
 
 def test_the_order_of_products_makes_no_difference() -> None:

@@ -112,6 +112,20 @@ def test_nothing_unseen_makes_an_item_ok_and_order_does_not_matter() -> None:
         assert "ok" not in verdicts
 
 
+def test_p_values_that_round_to_either_side_of_the_budget_are_within_it() -> None:
+    """6 * p / 5 is within .022 for p = 11 / 600, though p isn't within .022 * 5 / 6."""
+    views = [_view("ok", 11 / 600)] * 5 + [_view("ok", 0.9)]
+    found = decide_item(views, item="i", product_id="p", claimed=True, budget=0.022)
+    assert found.verdict == "damaged"
+    assert "5 of 6 views" in found.reason.text
+    # So is what differs from a share of the budget in its last digit.
+    for budget, n, count in ((0.0048, 1, 3), (0.15, 2, 3)):
+        for near in (np.nextafter(budget * n / count, 1), np.nextafter(budget * n / count, 0)):
+            views = [_view("ok", float(near))] * n + [_view("ok", 0.9)] * (count - n)
+            found = decide_item(views, item="i", product_id="p", claimed=True, budget=budget)
+            assert found.verdict == "damaged"
+
+
 def test_views_that_say_nothing_count_as_not_rare() -> None:
     assert _decided(_view("ok", 0.02), BROKEN).p_value == pytest.approx(0.04)
     assert _decided(_view("wrong_product", 0.01), BROKEN).p_value is None

@@ -63,6 +63,18 @@ def test_what_was_appended_is_read_back(log: InspectionLog) -> None:
     assert _ids(log) == ["abcd0001", "abcd0002", "ffff0003"]
 
 
+def test_the_mask_of_an_inspection_is_kept_and_lines_without_one_stay_as_they_were(
+    log: InspectionLog,
+) -> None:
+    assert {entry.mask_sha256 for entry in log.entries()} == {None}
+    assert b"mask" not in _file(log).read_bytes()
+    log.append(replace(RESULT, inspection_id="ffff0004"), b"picture", mask_bytes=b"mask")
+    last = list(log.entries())[-1]
+    assert last.mask_sha256 is not None
+    assert log.read_image(last.mask_sha256) == b"mask"
+    assert log.read_image(last.image_sha256) == b"picture"
+
+
 def test_lines_are_json_with_a_format_and_a_check(log: InspectionLog) -> None:
     log.confirm("ffff0003", "damaged", kind="spill", by="ada")
     lines = [json.loads(line) for line in _file(log).read_text("ascii").splitlines()]

@@ -7,7 +7,7 @@ import pytest
 
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.left_out import LeftOut
-from anomaly.nulls import COUNTS, KINDS, Nulls, counted, pooled_priors, read_shipped
+from anomaly.nulls import COUNTS, KINDS, Nulls, _pooled, counted, pooled_priors, read_shipped
 from anomaly.profile import Profile
 from anomaly.score import Prior
 from embeddings import open_embedder
@@ -63,6 +63,11 @@ def test_the_products_own_come_first_then_the_gallerys_then_what_ships() -> None
     assert [s.source for s in nulls.beyond(product(4))["placed"]] == ["pooled", "shipped"]
     assert nulls.beyond(product(4))["anywhere"] == ()
     assert [s.source for s in nulls.of(product(4))["anywhere"]] == ["product"]
+
+
+def test_a_product_with_many_references_has_no_more_than_its_part_of_a_gallerys_pool() -> None:
+    pooled = _pooled([product(100), *[product(4)] * 3, *[product(2)] * 4], PRIOR, "placed")
+    assert {count: len(found.scores) for count, found in pooled.items()} == {3: 24, 1: 8}
 
 
 def test_where_nobody_has_as_many_references_the_nearest_fewer_promise_no_less() -> None:

@@ -16,6 +16,7 @@ import pytest
 from anomaly.results import (
     AlignmentSummary,
     Calibration,
+    EvidenceKind,
     Finding,
     Inspection,
     Kind,
@@ -108,6 +109,7 @@ def test_enums_are_those_of_the_results() -> None:
     properties = definitions["inspection"]["properties"]
     assert set(properties["verdict"]["enum"]) == set(get_args(Verdict))
     assert set(definitions["finding"]["properties"]["kind"]["enum"]) == set(get_args(Kind))
+    assert set(properties["evidence"]["enum"]) == {*get_args(EvidenceKind), None}
 
 
 def test_every_key_is_described() -> None:
