@@ -5,8 +5,8 @@ beyond. Where references are aligned, both show as light that was added to every
 clipped here and white nowhere in the references may be a seed, as may a veil that rises as smoothly
 as light does. It is one if there still is light around it, as lamps fade; paper bared by a tear is
 as white, and ends. All that is connected to a seed, clipped or veiled, is hidden from features,
-but for what is darker there, in any colour, than in every reference (a hole, a stain), and the
-cells around: light doesn't take from a colour.
+but for what is darker there, in some colour, than in every reference (a hole, a stain), and the
+cells around: light takes from no colour, and a shadow not from one alone.
 Pixels see through a veil (`detail`), so that only what is nearly white is hidden from those.
 Without alignment, only the clipped core and a halo can be told.
 """
@@ -37,9 +37,11 @@ _SCALE = 0.5
 _CLIPPED, _WHITE = 246, 215  # of 255, all colours
 _VEIL = 12  # grey levels added to every colour
 _UNEVEN = 1.1  # times as bright as usual: light that falls unevenly is no veil
-# Of the product's own light, and grey levels less, in any colour: no lamp makes that. Share of a
-# cell; pixels, under which the product's own light is not known.
-_DARK, _DARKER, _DARK_SHARE, _LEAST_LIT = 0.75, 30, 0.25, 100
+# Of the product's own light, and grey levels less, in any colour: no lamp makes that. Nor does a
+# shadow within its light: what it leaves of all colours, grey levels that it may be off.
+_DARK, _DARKER = 0.75, 30
+_DEEPEST, _ALIKE = 0.4, 10
+_DARK_SHARE, _LEAST_LIT = 0.25, 100  # of a cell; pixels, fewer of which don't tell the light
 _REACH = np.ones((3, 3), np.uint8)  # pixels that an aligned reference may be off
 _JOINT = np.ones((5, 5), np.uint8)  # lobes nearer than that are one: white print divides them
 _LEAST_SEEDS = 3
@@ -186,16 +188,30 @@ class _Lit:
 
     def darkened(self, small: Pixels, clear: Mask) -> Mask:
         """(h, w) where the query is darker, in some colour, than its product would be in the light
-        that falls on it where it is `clear` of glare: nothing that a lamp adds does that."""
+        that falls on it where it is `clear` of glare: nothing that a lamp adds does that, nor does
+        a shadow take from one colour alone."""
         own = clear & self.product
         if own.sum() < _LEAST_LIT:
             own = clear & self.inside
         if not own.any():
             return np.zeros(clear.shape, np.bool_)
         ours, theirs = (_grey(picture)[own] + np.float32(8) for picture in (small, self.there))
-        least = np.minimum(cv2.erode(self.there, _REACH) * np.median(ours / theirs), 255)
-        allowed = np.minimum(_DARK * least, least - _DARKER)
-        return np.asarray((small < allowed).any(axis=2) & self.product)
+        light = np.float32(np.median(ours / theirs))
+        least = np.minimum(cv2.erode(self.there, _REACH) * light, 255)
+        dark = (small < np.minimum(_DARK * least, least - _DARKER)).any(axis=2)
+        return np.asarray(dark & ~_shaded(small, least) & self.product)
+
+
+def _shaded(small: Pixels, least: Floats) -> Mask:
+    """(h, w) where a shadow, and light that a lamp adds to all colours, make `small` of `least`:
+    the share of it that is left, by least squares over the three colours, and what was added."""
+    ours = small.astype(np.float32)
+    mean, mean_least = ours.mean(axis=2, keepdims=True), least.mean(axis=2, keepdims=True)
+    off = least - mean_least
+    share = (off * ours).sum(axis=2, keepdims=True) / ((off**2).sum(axis=2, keepdims=True) + 50)
+    left = np.clip(share, _DEEPEST, 1) * least
+    added = np.maximum(mean - left.mean(axis=2, keepdims=True), 0)
+    return np.asarray(np.abs(ours - left - added).max(axis=2) <= _ALIKE)
 
 
 def _light_added(

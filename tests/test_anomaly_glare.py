@@ -160,6 +160,39 @@ def test_a_hole_that_shows_through_a_veil_is_looked_at() -> None:
         assert not (view.hidden & view.measured).any()
 
 
+def _marked(colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """White print, and the same with a mark on it."""
+    white = np.clip(picture().astype(int) + 130, 0, 230).astype(np.uint8)
+    marked = white.copy()
+    marked[64:80, 112:128] = colour
+    return white, marked
+
+
+@pytest.mark.parametrize(
+    ("colour", "looked_at"),
+    [
+        ((170, 130, 70), True),  # coffee: light takes from no colour
+        ((150, 150, 150), False),  # as a shadow would leave it
+        ((30, 30, 30), True),  # a hole: so little no shadow leaves
+    ],
+)
+def test_a_stain_that_shows_through_a_veil_is_looked_at(
+    colour: tuple[int, int, int], looked_at: bool
+) -> None:
+    white, marked = _marked(colour)
+    view = seen(veil(marked, 100, 70), white)
+    assert not view.measured[8, 10:13].any()
+    assert view.measured[8:10, 14:16].all() == looked_at
+    assert view.measured[7, 14] == looked_at  # around it, too
+
+
+def test_exposure_is_no_stain() -> None:
+    """The query is darker all over; what glare leaves of the product tells by how much."""
+    bright = np.clip(picture().astype(int) + 60, 0, 200).astype(np.uint8)
+    view = seen(lamp((0.5 * bright).astype(np.uint8), 100, 70), bright)
+    assert not view.measured[8, 10:15].any()
+
+
 def test_a_shadow_within_a_veil_is_no_hole() -> None:
     bright = np.clip(picture().astype(int) + 60, 0, 200).astype(np.uint8)
     query = bright.copy()
