@@ -25,6 +25,7 @@ from anomaly.looks import look_of, onto_look, warped
 from anomaly.results import (
     Alignment,
     Calibrated,
+    Comparison,
     Evidence,
     EvidenceKind,
     Finding,
@@ -164,7 +165,8 @@ def examine(
         comparison = replace(comparison, placed=channels)
         _ = comparison.channels  # the evidence that counts is measured on this clock
     names = tuple(r.reference_id for r in references)
-    shown = _shown(best, references, comparison.refuted)
+    alignment = _borne_out(alignment, comparison) if alignment else None
+    shown = _shown(alignment.fitting if alignment else None, references, comparison.refuted)
     picture = look() if shown is not None else None
     return Evidence(names, alignment, seen, comparison, shown, picture)
 
@@ -201,6 +203,19 @@ def judge(
                 emptied=_emptied(evidence),
             )
     return Judgement(scored, calibrated, findings)
+
+
+def _borne_out(alignment: Alignment, comparison: Comparison) -> Alignment:
+    """The best of what patches bear out is best, where they refute what registered best: faces of a
+    product share print."""
+    best = alignment.fitting
+    if best is None or best.reference_id not in comparison.refuted or not comparison.places:
+        return alignment
+    inliers = [
+        p.registration.inliers if p.reference_id in comparison.places else -1
+        for p in alignment.pairings
+    ]
+    return replace(alignment, best=int(np.argmax(inliers)))
 
 
 def _shown(

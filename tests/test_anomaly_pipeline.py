@@ -10,11 +10,12 @@ import pytest
 
 from anomaly.calibrate import NullScores
 from anomaly.pipeline import Judgement, Query, StageClock, examine, judge
-from anomaly.results import Calibrated, Calibration, Null, Scored
+from anomaly.results import Alignment, Calibrated, Calibration, Null, Pairing, Scored
 from embeddings import fake_embedder
 from embeddings.exposure import clipped_pixels
 from embeddings.foreground import Foreground
 from embeddings.keypoints import detect_keypoints
+from embeddings.registration import Registration
 from gallery import CatalogRow, Reference
 from gallery.describe import describe, from_record, to_record
 
@@ -23,8 +24,8 @@ EMBEDDER = fake_embedder(size_px=192)
 ROW = CatalogRow("p", 1, 0, "r0", None, None, None, None, None, "r0")
 
 
-def picture(*, glare: bool = False) -> np.ndarray:
-    noise = np.random.default_rng(0).normal(size=(14, 18, 3)).astype(np.float32)
+def picture(*, glare: bool = False, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(14, 18, 3)).astype(np.float32)
     smooth = cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_CUBIC)
     image = np.clip(110 + 40 * smooth, 0, 230).astype(np.uint8)
     if glare:  # clipped in its middle, fading around it
@@ -61,6 +62,32 @@ def test_glare_is_left_out_of_the_evidence() -> None:
     assert seen.view.glare > 0
     assert unmasked.view.glare == 0
     assert scores[0] < 0.7 * scores[1]
+
+
+def test_the_best_reference_is_one_that_patches_bear_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another face registers with more features, of print that both share."""
+    right = reference_of(picture())
+    wrong = replace(reference_of(picture(seed=1)), reference_id="wrong")
+
+    def shared(*_: object, **__: object) -> Alignment:
+        still = [Registration(np.eye(3), "similarity", 80, count, 0.3, 1.0,
+                              np.zeros((0, 2), np.intp), None) for count in (60, 20)]  # fmt: skip
+        pairings = [
+            Pairing(name, found, 0.0, 1.0, 1.0, (95.5, 71.5))
+            for name, found in zip(("wrong", "r0"), still, strict=True)
+        ]
+        return Alignment(tuple(pairings), 0)
+
+    monkeypatch.setattr("anomaly.pipeline.align", shared)
+    found = examine(query_of(picture()), [wrong, right], embedder=EMBEDDER)
+    assert found.comparison.refuted == ("wrong",)
+    assert found.comparison.placed
+    assert found.alignment is not None
+    assert found.alignment.fitting is not None
+    assert found.alignment.fitting.reference_id == "r0"
+    assert found.shown is right
+    alone = examine(query_of(picture()), [wrong], embedder=EMBEDDER)
+    assert alone.shown is None
 
 
 def test_clipping_that_pristine_pictures_have_as_well_is_no_glare() -> None:
