@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.keypoints import Keypoints
+from embeddings.keypoints import DETECTION_PX, Keypoints
 from embeddings.patches import Floats
 
 Matrix = NDArray[np.float64]
@@ -89,7 +89,7 @@ def register(source: Keypoints, target: Keypoints) -> Registration:
     if log10_nfa(len(rows), inliers, _SAMPLE[best.motion], radius, area) > _MAX_LOG10_NFA:
         return _failed("chance_agreement", len(rows), inliers)
     corners = _frame(source.image_size)
-    if not _plausible(best.matrix, corners):
+    if not _plausible(best.matrix, corners, _shrunk(target) / _shrunk(source)):
         return _failed("implausible_motion", len(rows), inliers)
     return Registration(
         matrix=best.matrix,
@@ -214,14 +214,21 @@ def _log10_choose(n: int, k: int) -> float:
     return (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)) / math.log(10)
 
 
+def _shrunk(points: Keypoints) -> float:
+    """Size at which a picture was searched, of its own."""
+    return min(1.0, DETECTION_PX / max(points.image_size))
+
+
 def _frame(image_size: tuple[int, int]) -> NDArray[np.float64]:
     height, width = image_size
     edges = [[0, 0], [width, 0], [width, height], [0, height]]
     return np.asarray(edges, np.float64) - 0.5
 
 
-def _plausible(matrix: Matrix, corners: NDArray[np.float64]) -> bool:
-    """A camera's view of a flat face: no mirror, no fold, no extreme scale or slant."""
+def _plausible(matrix: Matrix, corners: NDArray[np.float64], searched: float) -> bool:
+    """A camera's view of a flat face: no mirror, no fold, no extreme scale or slant. Between
+    the pictures as they were searched, the scale is `searched` times what it is: a camera with more
+    pixels shows the same."""
     depth = np.c_[corners, np.ones(4)] @ matrix[2]
     if depth.min() * depth.max() <= 0:
         return False
@@ -234,7 +241,8 @@ def _plausible(matrix: Matrix, corners: NDArray[np.float64]) -> bool:
     steps = transform(matrix, centre + np.array([[0, 0], [1, 0], [0, 1]]))
     stretch = np.linalg.svd((steps[1:] - steps[0]).T, compute_uv=False)
     scale, anisotropy = math.sqrt(stretch[0] * stretch[1]), stretch[0] / max(stretch[1], 1e-9)
-    return bool(1 / _MAX_SCALE <= scale <= _MAX_SCALE and anisotropy <= _MAX_ANISOTROPY)
+    nearest = min(abs(math.log(max(one, 1e-9))) for one in (scale, scale * searched))
+    return bool(nearest <= math.log(_MAX_SCALE) and anisotropy <= _MAX_ANISOTROPY)
 
 
 def _overlap(matrix: Matrix, corners: NDArray[np.float64], target_size: tuple[int, int]) -> float:

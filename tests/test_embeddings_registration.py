@@ -171,6 +171,16 @@ def test_extreme_slant_and_scale_are_implausible(stretch: np.ndarray) -> None:
     assert_failed(register(source, target), "implausible_motion", "chance_agreement")
 
 
+@pytest.mark.parametrize(("pixels", "plausible"), [(12.0, True), (1.0, False)])
+def test_a_camera_with_many_more_pixels_shows_the_same(pixels: float, plausible: bool) -> None:
+    """Twelve times as large is another camera, if its picture is; else no view of the product."""
+    source = keypoints_of("astronaut")
+    size = round(512 * pixels), round(512 * pixels)
+    moved = transform(np.diag([12.0, 12.0, 1.0]), source.points_xy).astype(np.float32)
+    target = Keypoints(moved, source.sizes_px, source.angles_deg, source.descriptors, size)
+    assert register(source, target).ok is plausible
+
+
 @pytest.mark.parametrize("count", [0, 1, MIN_INLIERS - 1])
 def test_too_few_keypoints_on_either_side_is_a_reason(count: int) -> None:
     full = keypoints_of("coffee")
