@@ -20,10 +20,8 @@ from typing import Literal
 from anomaly.calibrate import within
 from anomaly.results import Inspection, Reason, Unreadable, Verdict
 
-_NO_EVIDENCE = {
-    "not_aligned",
-    "not_known",
-}  # reasons whose p-value is of a comparison that is not trusted
+# Reasons whose p-value is of a comparison that is not trusted.
+_NO_EVIDENCE = {"not_aligned", "not_known", "not_sharp"}
 
 
 @dataclass(frozen=True)

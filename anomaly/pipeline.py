@@ -7,6 +7,7 @@ inspector (serving) and the profile step (what a product's references say about 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from anomaly.align import ALIGN_VERSION, align
 from anomaly.calibrate import NullScores, calibrate
 from anomaly.compare import COMPARE_VERSION, compare
 from anomaly.emptied import Emptied
+from anomaly.focus import fine_detail
 from anomaly.glare import GLARE_VERSION, without_core, without_glare
 from anomaly.in_place import in_place
 from anomaly.looks import look_of, onto_look, warped
@@ -106,11 +108,14 @@ class StageClock:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Evidence on a scale: `calibrated` is None when nothing is known of pristine scores."""
+    """Evidence on a scale: `calibrated` is None when nothing is known of pristine scores. `fine`:
+    the share of its reference's fine detail that the picture shows (`focus`), NaN where nothing
+    tells or it is not suspicious."""
 
     scored: Scored
     calibrated: Calibrated | None
     findings: tuple[Finding, ...]
+    fine: float = math.nan
 
     @property
     def suspicious(self) -> bool:
@@ -189,10 +194,13 @@ def judge(
     with timed("calibrate"):
         calibrated = calibrate(scored.score, sources[comparison.kind], budget=budget, review=review)
     findings: tuple[Finding, ...] = ()
+    fine = math.nan
     if calibrated is not None and (calibrated.suspicious or calibrated.to_review):
         level = calibrated.threshold if calibrated.suspicious else calibrated.review_threshold
         best = evidence.alignment.fitting if comparison.placed and evidence.alignment else None
+        there = _there(evidence)
         with timed("regions"):
+            fine = math.nan if there is None else _fine(evidence, there)
             findings = regions(
                 scored,
                 comparison,
@@ -200,9 +208,9 @@ def judge(
                 view=evidence.view,
                 threshold=level,
                 reference_id=best.reference_id if best else None,
-                emptied=_emptied(evidence),
+                emptied=None if there is None else _emptied(evidence, there),
             )
-    return Judgement(scored, calibrated, findings)
+    return Judgement(scored, calibrated, findings, fine)
 
 
 def _borne_out(alignment: Alignment, comparison: Comparison) -> Alignment:
@@ -227,18 +235,28 @@ def _shown(
     return reference
 
 
-def _emptied(evidence: Evidence) -> Emptied | None:
-    shown, look, view = evidence.shown, evidence.look, evidence.view
-    thumbnail = shown.thumbnail if shown is not None else None
-    if shown is None or look is None or thumbnail is None:
+def _there(evidence: Evidence) -> Pixels | None:
+    """The picture of the reference that is shown, moved to the query's place."""
+    shown, look = evidence.shown, evidence.look
+    if shown is None or look is None or shown.thumbnail is None:
         return None
     assert evidence.alignment is not None
     assert evidence.alignment.fitting is not None
-    motion = onto_look(shown, evidence.alignment.fitting, view)
-    there = warped(thumbnail, motion, (look.shape[0], look.shape[1]))
-    return Emptied(
-        look, there, evidence.comparison.product, stride=view.patches.layers[0].stride_px
-    )
+    motion = onto_look(shown, evidence.alignment.fitting, evidence.view)
+    return warped(shown.thumbnail, motion, (look.shape[0], look.shape[1]))
+
+
+def _emptied(evidence: Evidence, there: Pixels) -> Emptied:
+    assert evidence.look is not None
+    stride = evidence.view.patches.layers[0].stride_px
+    return Emptied(evidence.look, there, evidence.comparison.product, stride=stride)
+
+
+def _fine(evidence: Evidence, there: Pixels) -> float:
+    assert evidence.look is not None
+    view = evidence.view
+    where = evidence.comparison.product & view.measured
+    return fine_detail(evidence.look, there, where, stride=view.patches.layers[0].stride_px)
 
 
 def _view(

@@ -60,6 +60,9 @@ def verdict_of(facts: Facts) -> tuple[str, str]:
         ({"coverage": 0.5}, "damaged", "beyond_pristine"),
         ({"explained": 0.39}, "cannot_compare", "view_not_covered"),
         ({"explained": 0.4}, "damaged", "beyond_pristine"),
+        ({"fine": 0.64}, "review", "not_sharp"),
+        ({"fine": 0.65}, "damaged", "beyond_pristine"),
+        ({"fine": 0.64, "explained": 0.39}, "review", "not_sharp"),  # it differs all over by that
         ({"calibrated": None}, "review", "not_calibrated"),
         ({"calibrated": USUAL}, "ok", "like_references"),
         ({"calibrated": replace(USUAL, entitled=False)}, "ok", "like_references"),
@@ -84,6 +87,7 @@ SAYS_SO = [  # the first that holds decides, whatever those below it say
     ({"other_product": "comb-1"}, "other_product"),
     ({"alignment": FAILED}, "view_not_covered"),
     ({"alignment": ALIGNED, "coverage": 0.1}, "product_out_of_picture"),
+    ({"fine": 0.1}, "not_sharp"),
     ({"alignment": ALIGNED, "explained": 0.1}, "view_not_covered"),
     ({"calibrated": None}, "not_calibrated"),
     ({"alignment": FALLBACK}, "not_aligned"),
