@@ -192,8 +192,8 @@ def _keep(record: InspectionLog, result: _Result, mask: Path | None) -> None:
 
 def _outcomes(result: _Result) -> set[str]:
     """The verdict, and `unreadable` where a picture is."""
-    unread = {"unreadable" for v in _pictures(result) if isinstance(v, Unreadable)}
-    return unread if isinstance(result, Unreadable) else {result.verdict, *unread}
+    unread = {"unreadable" for v in _pictures(result) if v.verdict == "unreadable"}
+    return {result.verdict, *unread}
 
 
 def _as_json(result: _Result) -> dict[str, Any]:
