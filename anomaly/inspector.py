@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import numpy as np
 from anomaly.builder import embedder_for
 from anomaly.calibration import Rates, check_rates, current_calibration, rates_of
 from anomaly.config import InspectConfig, inspect_config
-from anomaly.errors import ViewsError
+from anomaly.errors import ArgumentError, ViewsError
 from anomaly.inspection import Request, identify_picture, inspect_picture
 from anomaly.item import ItemInspection, agreed_product, decide_item
 from anomaly.pipeline import StageClock
@@ -29,7 +29,15 @@ from anomaly.results import Inspection, Unreadable
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
-from embeddings.images import ImageSource, Mask, Pixels, printable, read_image, read_mask
+from embeddings.images import (
+    ImageSource,
+    Mask,
+    Pixels,
+    is_picture,
+    printable,
+    read_image,
+    read_mask,
+)
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.errors import GalleryError
 from gallery.identify import Identification
@@ -143,8 +151,10 @@ class Inspector:
         many views there are (`anomaly.item`): each is inspected at its share. Without
         `product_id` the item is what most views show, and the others are inspected as that. A
         view that can't be read or compared leaves an item unfinished, never `ok`. `name`: what
-        the result calls the item; its first view by default. Raises `ViewsError` without views.
+        the result calls the item; its first view by default. Raises `ViewsError` without views,
+        `ArgumentError` for a picture by itself.
         """
+        _require_several(views)
         if not views:
             raise ViewsError("an item of no views; give at least one picture of it")
         with self._serving() as serving, one_blas_thread:
@@ -187,7 +197,9 @@ class Inspector:
         picture: bool = False,
     ) -> Iterator[Inspection | Unreadable]:
         """Results in the order of `images`; a picture that can't be inspected doesn't stop the
-        others. At most `2 * workers` pictures are in memory."""
+        others. At most `2 * workers` pictures are in memory. Raises `ArgumentError` for a picture
+        by itself."""
+        _require_several(images)
 
         def one(image: ImageSource) -> Inspection | Unreadable:
             try:
@@ -195,17 +207,7 @@ class Inspector:
             except (EmbeddingsError, GalleryError) as error:
                 return Unreadable(_name(image), error.code, str(error))
 
-        if workers == 1:
-            yield from map(one, images)
-            return
-        waiting: deque[Future[Inspection | Unreadable]] = deque()
-        with ThreadPoolExecutor(workers) as pool:
-            for image in images:
-                waiting.append(pool.submit(one, image))
-                if len(waiting) >= 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return map(one, images) if workers == 1 else _pooled(one, images, workers)
 
     @property
     def objection(self) -> str | None:
@@ -285,6 +287,30 @@ class Inspector:
             if self._held.users == 0:
                 self._held.serving.close()
             self._held = None
+
+
+def _pooled(
+    one: Callable[[ImageSource], Inspection | Unreadable],
+    images: Iterable[ImageSource],
+    workers: int,
+) -> Iterator[Inspection | Unreadable]:
+    """`map` over threads, in order."""
+    waiting: deque[Future[Inspection | Unreadable]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for image in images:
+            waiting.append(pool.submit(one, image))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _require_several(pictures: Iterable[ImageSource]) -> None:
+    """A picture by itself would be read letter by letter, byte by byte or row by row."""
+    if is_picture(pictures):
+        raise ArgumentError(
+            f"{_name(pictures)}: one picture by itself; give a list of pictures, or use `inspect`"
+        )
 
 
 def _look_at(path: Path) -> tuple[int, int, int] | None:

@@ -120,6 +120,13 @@ def read_mask(source: ImageSource, *, size: tuple[int, int]) -> Mask:
     return np.asarray(grey > grey.max() // 2, dtype=np.bool_)
 
 
+def is_picture(source: object) -> bool:
+    """Whether `source` is one picture by itself, rather than several or something else."""
+    if isinstance(source, np.ndarray):
+        return source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3, 4))
+    return isinstance(source, str | os.PathLike | bytes | Image.Image)
+
+
 def describe_source(source: ImageSource) -> str:
     """What error messages call `source`."""
     if isinstance(source, np.ndarray):
@@ -165,7 +172,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _from_array(array: NDArray[np.generic], name: str, max_pixels: int, backdrop: str) -> Pixels:
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+    if not is_picture(array):
         raise UnsupportedImage(name, "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from anomaly import Inspector
-from anomaly.results import Unreadable
+from anomaly.errors import ArgumentError
+from anomaly.results import Inspection, Unreadable
 from anomaly.studio import Photograph
 
 CARTON = "s0-carton-0"
@@ -34,3 +38,22 @@ def test_a_loop_over_results_needs_no_case_for_unreadable_pictures(
         assert isinstance(bad, Unreadable)
         assert (bad.reason.code, bad.reason.text) == (bad.code, bad.message)
     assert views.verdict == "cannot_compare"
+
+
+@pytest.mark.parametrize("kind", ["text", "path", "bytes", "array", "grey", "pil"])
+def test_one_picture_is_not_read_as_many(
+    inspector: Inspector, shoot: Shoot, tmp_path: Path, kind: str
+) -> None:
+    pixels = shoot(CARTON, 1).image
+    path = tmp_path / "query.png"
+    opened = Image.fromarray(pixels)
+    opened.save(path)
+    one: Any = {
+        "text": str(path), "path": path, "bytes": path.read_bytes(), "array": pixels,
+        "grey": pixels[:, :, 0], "pil": opened,
+    }[kind]  # fmt: skip
+    for ask in (inspector.inspect_views, inspector.inspect_many):
+        with pytest.raises(ArgumentError, match="one picture by itself; give a list"):
+            ask(one, product_id=CARTON)
+    stacked = np.stack([pixels, pixels])
+    assert [type(r) for r in inspector.inspect_many(stacked)] == [Inspection, Inspection]
