@@ -108,7 +108,7 @@ class Inspector:
         """The verdict on one picture: a path, bytes, an ndarray or a PIL image.
 
         Without `product_id` the product is identified first; a claimed one is reported as the
-        gallery spells it. `mask`: where the product is, not zero = product. `name`: what the result
+        gallery spells it. `mask`: white, or True, where the product is. `name`: what the result
         calls the picture; its path by default. `picture`: keep what overlays are drawn from. Raises
         `ImageError`, `MaskError`, `DamagedGallery`.
         """

@@ -58,7 +58,11 @@ _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexE
 
 
 def read_image(
-    source: ImageSource, *, max_pixels: int = MAX_PIXELS, backdrop: str = "white"
+    source: ImageSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    backdrop: str = "white",
+    name: str | None = None,
 ) -> Pixels:
     """Read a picture as an upright (H, W, 3) uint8 RGB array.
 
@@ -66,10 +70,11 @@ def read_image(
     high byte counts; CMYK is converted. Arrays are RGB, uint8 or uint16: (H, W), (H, W, 1),
     (H, W, 3) or (H, W, 4).
     The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
+    `name`: what errors call the source, where it doesn't say so itself.
 
     Raises an `ImageError` that names the source; the pixel limit is checked before decoding.
     """
-    name = describe_source(source)
+    name = describe_source(source) if name is None else name
     if isinstance(source, np.ndarray):
         return _from_array(source, name, max_pixels, backdrop)
     if isinstance(source, Image.Image):
@@ -103,20 +108,25 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(repr(os.fspath(path)), f"is no path ({error})") from error
 
 
-def read_mask(source: ImageSource, *, size: tuple[int, int]) -> Mask:
+def read_mask(source: ImageSource, *, size: tuple[int, int], name: str | None = None) -> Mask:
     """Read a product mask as (H, W) bool: True where the picture is brighter than black's half.
 
-    `size` is the (height, width) of the picture that the mask belongs to, upright. Kaputt's masks
-    are not guaranteed to be 0/255, so the threshold is half of the mask's own maximum.
+    `size` is the (height, width) of the picture that the mask belongs to, upright; `name` as for
+    `read_image`. An array may be of bools, too. Kaputt's masks are not guaranteed to be 0/255, so
+    the threshold is half of the mask's own maximum. Raises `MaskError`, or an `ImageError` that
+    says that it is of the mask.
     """
-    grey = read_image(source, backdrop="black").max(axis=2)
+    name = describe_source(source) if name is None else name
+    if isinstance(source, np.ndarray) and source.dtype == np.bool_:
+        source = source.astype(np.uint8) * 255
+    grey = read_image(source, backdrop="black", name=f"mask {name}").max(axis=2)
     if grey.shape != size:
         raise MaskError(
-            f"{describe_source(source)}: the mask is {grey.shape[1]}x{grey.shape[0]}, its image "
+            f"{name}: the mask is {grey.shape[1]}x{grey.shape[0]}, its image "
             f"{size[1]}x{size[0]}; give a mask of the image's own size"
         )
     if not grey.any():
-        raise MaskError(f"{describe_source(source)}: the mask is all black: it marks no product")
+        raise MaskError(f"{name}: the mask is all black: it marks no product")
     return np.asarray(grey > grey.max() // 2, dtype=np.bool_)
 
 
