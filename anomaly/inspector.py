@@ -110,8 +110,9 @@ class Inspector:
         Without `product_id` the product is identified first; a claimed one is reported as the
         gallery spells it. `mask`: white, or True, where the product is. `name`: what the result
         calls the picture; its path by default. `picture`: keep what overlays are drawn from. Raises
-        `ImageError`, `MaskError`, `DamagedGallery`.
+        `ImageError`, `MaskError`, `ArgumentError`, `DamagedGallery`.
         """
+        _require_id(product_id)
         clock = StageClock()
         with clock("read"):
             pixels = read_image(image)
@@ -152,9 +153,10 @@ class Inspector:
         `product_id` the item is what most views show, and the others are inspected as that. A
         view that can't be read or compared leaves an item unfinished, never `ok`. `name`: what
         the result calls the item; its first view by default. Raises `ViewsError` without views,
-        `ArgumentError` for a picture by itself.
+        `ArgumentError` for a picture by itself or an ID that is no text.
         """
         _require_several(views)
+        _require_id(product_id)
         if not views:
             raise ViewsError("an item of no views; give at least one picture of it")
         with self._serving() as serving, one_blas_thread:
@@ -181,12 +183,9 @@ class Inspector:
                     for view, seen in zip(views, found, strict=True)
                 ]
         return decide_item(
-            found,
-            item=_name(views[0]) if name is None else name,
-            product_id=agreed,
-            claimed=product_id is not None,
-            budget=rates.budget,
-        )
+            found, item=_name(views[0]) if name is None else name, product_id=agreed,
+            claimed=product_id is not None, budget=rates.budget,
+        )  # fmt: skip
 
     def inspect_many(
         self,
@@ -198,8 +197,9 @@ class Inspector:
     ) -> Iterator[Inspection | Unreadable]:
         """Results in the order of `images`; a picture that can't be inspected doesn't stop the
         others. At most `2 * workers` pictures are in memory. Raises `ArgumentError` for a picture
-        by itself."""
+        by itself or an ID that is no text."""
         _require_several(images)
+        _require_id(product_id)
 
         def one(image: ImageSource) -> Inspection | Unreadable:
             try:
@@ -310,6 +310,14 @@ def _require_several(pictures: Iterable[ImageSource]) -> None:
     if is_picture(pictures):
         raise ArgumentError(
             f"{_name(pictures)}: one picture by itself; give a list of pictures, or use `inspect`"
+        )
+
+
+def _require_id(product_id: str | None) -> None:
+    if not isinstance(product_id, str | None):
+        raise ArgumentError(
+            f"product_id is {product_id!r}, of type {type(product_id).__name__}; give the ID of "
+            "the one product that is claimed, a str, or None to identify it"
         )
 
 

@@ -77,9 +77,13 @@ def read_image(
     name = describe_source(source) if name is None else name
     if isinstance(source, np.ndarray):
         return _from_array(source, name, max_pixels, backdrop)
+    if not is_picture(source):
+        raise UnsupportedImage(name, "no picture; give a path, bytes, an ndarray or a PIL image")
     if isinstance(source, Image.Image):
         return _from_pil(source, name, max_pixels, backdrop)
-    data = bytes(source) if isinstance(source, bytes) else read_bytes(cast("str | Path", source))
+    data = (
+        source if isinstance(source, bytes) else read_bytes(cast("str | Path", source), name=name)
+    )
     if not data:
         raise EmptyImage(name, "the file is empty (0 bytes)")
     try:
@@ -94,16 +98,17 @@ def read_image(
         return _from_pil(opened, name, max_pixels, backdrop)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes, or an `ImageError` that names the path and the system's reason."""
+def read_bytes(path: str | os.PathLike[str], *, name: str | None = None) -> bytes:
+    """A file's bytes, or an `ImageError` with its path, or `name`, and the system's reason."""
+    name = printable(path) if name is None else name
     try:
         # A pipe would wait for ever and a device never end: a picture is a file.
         place = Path(path)
         if place.exists() and not place.is_file() and not place.is_dir():
-            raise ImageError(printable(path), "is no regular file; give a picture's own path")
+            raise ImageError(name, "is no regular file; give a picture's own path")
         return place.read_bytes()
     except OSError as error:
-        raise ImageError(printable(path), f"can't be read ({error.strerror})") from error
+        raise ImageError(name, f"can't be read ({error.strerror})") from error
     except ValueError as error:  # a null character in the path
         raise ImageError(repr(os.fspath(path)), f"is no path ({error})") from error
 
@@ -143,7 +148,9 @@ def describe_source(source: ImageSource) -> str:
         return f"array {source.dtype}{list(source.shape)}"
     if isinstance(source, Image.Image):
         return f"PIL image {source.mode} {source.width}x{source.height}"
-    return f"{len(source)} bytes" if isinstance(source, bytes) else printable(source)
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    return printable(source) if is_picture(source) else type(source).__name__
 
 
 def printable(path: str | os.PathLike[str]) -> str:

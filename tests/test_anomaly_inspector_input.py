@@ -14,6 +14,9 @@ from anomaly import Inspector
 from anomaly.errors import ArgumentError
 from anomaly.results import Inspection, Unreadable
 from anomaly.studio import Photograph
+from embeddings import ImageError
+from gallery import Gallery
+from gallery.errors import SourceError
 
 CARTON = "s0-carton-0"
 Shoot = Callable[..., Photograph]
@@ -57,3 +60,29 @@ def test_one_picture_is_not_read_as_many(
             ask(one, product_id=CARTON)
     stacked = np.stack([pixels, pixels])
     assert [type(r) for r in inspector.inspect_many(stacked)] == [Inspection, Inspection]
+
+
+@pytest.mark.parametrize("wrong", [5, ["s0-carton-0"], b"s0-carton-0"])
+def test_an_id_that_is_no_text_is_refused(
+    inspector: Inspector, shoot: Shoot, shop: Path, wrong: Any
+) -> None:
+    pixels = shoot(CARTON, 1).image
+    for ask in (
+        lambda: inspector.inspect(pixels, product_id=wrong),
+        lambda: inspector.inspect_views([pixels], product_id=wrong),
+        lambda: inspector.inspect_many([pixels], product_id=wrong),
+    ):
+        with pytest.raises(ArgumentError, match=rf"of type {type(wrong).__name__}; give the ID"):
+            ask()
+    with Gallery.open(shop) as gallery, pytest.raises(SourceError, match="give one product's ID"):
+        gallery.shard_of(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, 0.5, {"image": "a.jpg"}])
+def test_what_is_no_picture_is_refused_with_what_is_one(inspector: Inspector, wrong: Any) -> None:
+    said = rf"{type(wrong).__name__}: no picture; give a path, bytes, an ndarray or a PIL image"
+    with pytest.raises(ImageError, match=said):
+        inspector.inspect(wrong)
+    (found,) = inspector.inspect_many([wrong])
+    assert isinstance(found, Unreadable)
+    assert (found.image, found.code) == (type(wrong).__name__, "unsupported_image")

@@ -238,10 +238,10 @@ def test_mask_may_be_an_array_of_bools() -> None:
 
 
 @pytest.mark.parametrize(
-    "mask", [np.ones(5, bool), np.ones((2, 3, 2), bool), np.ones((2, 3)), b"no picture"]
+    "mask", [np.ones(5, bool), np.ones((2, 3, 2), bool), np.ones((2, 3)), b"no picture", "gone.png"]
 )
 def test_what_can_be_no_mask_is_said_of_the_mask(mask: Any) -> None:
-    with pytest.raises(ImageError, match=r"^mask (array (bool|float64)\[|10 bytes: )"):
+    with pytest.raises(ImageError, match=r"^mask (array (bool|float64)\[|10 bytes: |gone\.png: )"):
         read_mask(mask, size=(2, 3))
 
 
