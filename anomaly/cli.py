@@ -68,7 +68,8 @@ WorkersOption = Annotated[
     int | None, typer.Option(help="Processes that share the work, and the threads. Default 1.")
 ]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="A TOML file with these settings.")
+    Path | None,
+    typer.Option("--config", help="A TOML file of settings: size_px, most_lost, ... (README)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON lines on stdout, nothing else.")]
 

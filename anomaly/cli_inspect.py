@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,20 +66,16 @@ def inspect_command(
     """Say whether products are damaged. Exit code 1 if one is, 4 if a picture can't be read."""
     _check_usage(images, mask, views)
     record = InspectionLog(log) if log is not None else None
-    report = BatchReport(out) if out is not None else None
     found: set[str] = set()
     opened = Inspector.open(gallery, device=device, threads=threads, budget=budget, review=review)
-    with opened as inspector:
+    with _reported(out, len(images)) as report, opened as inspector:
         _warn(inspector)
         for result in _results(inspector, images, product, mask, views, out is not None):
             output.emit(_as_json(result)) if json else _show(result)
             found |= _outcomes(result)
+            report(result)
             if record is not None:
                 _keep(record, result, mask)
-            if report is not None:
-                report.add(result)
-    if report is not None:
-        report.finish(f"Inspection of {len(images)} pictures")
     raise typer.Exit(_code(found))
 
 
@@ -131,6 +128,41 @@ def _check_usage(images: Sequence[str], mask: Path | None, views: int | None) ->
         raise typer.BadParameter(f"--views {views}: {len(images)} pictures are no multiple of it")
 
 
+@contextmanager
+def _reported(out: Path | None, asked: int) -> Iterator[Callable[[_Result], None]]:
+    """Takes results; what came is reported under `out`, however the batch of `asked` pictures
+    ends."""
+    page = BatchReport(out) if out is not None else None
+    done = 0
+
+    def add(result: _Result) -> None:
+        nonlocal done
+        done += len(_pictures(result))
+        if page is not None:
+            page.add(result)
+
+    try:
+        yield add
+    except Exception:
+        text = f"ended early: {done} of {asked} pictures were inspected"
+        output.err.print(text, style="yellow", markup=False)
+        raise
+    finally:
+        if page is not None and done:
+            of = "" if done == asked else f" of {asked}"
+            page.finish(f"Inspection of {done}{of} pictures")
+
+
+@contextmanager
+def _naming(pictures: str) -> Iterator[None]:
+    """An error that nobody foresaw says which picture it came with."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while {pictures} was inspected")
+        raise
+
+
 def _warn(inspector: Inspector) -> None:
     if inspector.objection is not None:
         text = f"{inspector.objection}: only its rates are used; run `amiss calibrate` again"
@@ -161,7 +193,8 @@ def _inspected(
 ) -> Iterator[Inspection | Unreadable]:
     for image in images:
         try:
-            found = inspector.inspect(image, product_id=product, mask=mask, picture=draw)
+            with _naming(image):
+                found = inspector.inspect(image, product_id=product, mask=mask, picture=draw)
             yield replace(found, image=image)  # the argument, verbatim
         except (EmbeddingsError, GalleryError) as error:
             yield Unreadable(image, error.code, str(error))
@@ -172,9 +205,9 @@ def _items(
 ) -> Iterator[ItemInspection]:
     for first in range(0, len(images), views):
         names = images[first : first + views]
-        item = inspector.inspect_views(
-            names, product_id=product, name=", ".join(names), picture=draw
-        )
+        name = ", ".join(names)
+        with _naming(name):
+            item = inspector.inspect_views(names, product_id=product, name=name, picture=draw)
         said = [replace(v, image=name) for v, name in zip(item.views, names, strict=True)]
         yield replace(item, views=tuple(said))  # the arguments, verbatim
 
@@ -192,8 +225,8 @@ def _keep(record: InspectionLog, result: _Result, mask: Path | None) -> None:
 
 def _outcomes(result: _Result) -> set[str]:
     """The verdict, and `unreadable` where a picture is."""
-    unread = {"unreadable" for v in _pictures(result) if isinstance(v, Unreadable)}
-    return unread if isinstance(result, Unreadable) else {result.verdict, *unread}
+    unread = {"unreadable" for v in _pictures(result) if v.verdict == "unreadable"}
+    return {result.verdict, *unread}
 
 
 def _as_json(result: _Result) -> dict[str, Any]:

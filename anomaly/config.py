@@ -14,6 +14,7 @@ from anomaly.errors import ConfigError
 from embeddings.backbones import DEFAULT_BACKBONE
 from embeddings.embedder import DEFAULT_SIZE_PX
 from gallery.gates import MAX_LOST
+from gallery.naming import did_you_mean
 
 DEFAULT_BUDGET = 0.01
 """Share of pristine pictures that may be called damaged."""
@@ -23,6 +24,7 @@ MAX_CONTAMINATED = 0.1
 
 MAX_WORSE = 0.02
 """Share of the frozen regression set that a build may answer wrongly where its parent did not."""
+_RATES = ("budget", "review")  # of a gallery, not of a build
 
 
 class BuildConfig(BaseModel):
@@ -87,9 +89,20 @@ def build_config(
 
 def _refusal(error: ValidationError, where: str, model: type[BaseModel]) -> ConfigError:
     lines = "; ".join(
-        f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})" for e in error.errors()
+        f"{'.'.join(map(str, e['loc']))}: {e['msg']} (got {e['input']!r})"
+        + _instead(str(e["loc"][0]), model)
+        for e in error.errors()
     )
     return ConfigError(f"{where}: {lines}; settings are {', '.join(model.model_fields)}")
+
+
+def _instead(key: str, model: type[BaseModel]) -> str:
+    """What to do about a key that `model` doesn't have."""
+    if key in model.model_fields:
+        return ""
+    if key in _RATES:
+        return "; `amiss calibrate` sets it for a gallery, `amiss inspect` takes it for one run"
+    return did_you_mean(key, model.model_fields)
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

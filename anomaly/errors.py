@@ -4,6 +4,7 @@ AnomalyError
 ├── ConfigError    a setting that is unknown or out of range; names file and field
 ├── AuditError     a kind of finding that there is none of
 ├── ViewsError     an item without views
+├── ArgumentError  an argument of a type that is none of those allowed; names it and them
 └── LogError       a log folder, inspection ID or label that is not one
 """
 
@@ -28,3 +29,7 @@ class LogError(AnomalyError):
 
 class ViewsError(AnomalyError):
     code = "views_error"
+
+
+class ArgumentError(AnomalyError):
+    code = "argument_error"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ import numpy as np
 from anomaly.builder import embedder_for
 from anomaly.calibration import Rates, check_rates, current_calibration, rates_of
 from anomaly.config import InspectConfig, inspect_config
-from anomaly.errors import ViewsError
+from anomaly.errors import ArgumentError, ViewsError
 from anomaly.inspection import Request, identify_picture, inspect_picture
 from anomaly.item import ItemInspection, agreed_product, decide_item
 from anomaly.pipeline import StageClock
@@ -29,7 +29,15 @@ from anomaly.results import Inspection, Unreadable
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
-from embeddings.images import ImageSource, Mask, Pixels, printable, read_image, read_mask
+from embeddings.images import (
+    ImageSource,
+    Mask,
+    Pixels,
+    is_picture,
+    printable,
+    read_image,
+    read_mask,
+)
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.errors import GalleryError
 from gallery.identify import Identification
@@ -100,10 +108,11 @@ class Inspector:
         """The verdict on one picture: a path, bytes, an ndarray or a PIL image.
 
         Without `product_id` the product is identified first; a claimed one is reported as the
-        gallery spells it. `mask`: where the product is, not zero = product. `name`: what the result
+        gallery spells it. `mask`: white, or True, where the product is. `name`: what the result
         calls the picture; its path by default. `picture`: keep what overlays are drawn from. Raises
-        `ImageError`, `MaskError`, `DamagedGallery`.
+        `ImageError`, `MaskError`, `ArgumentError`, `DamagedGallery`.
         """
+        _require_id(product_id)
         clock = StageClock()
         with clock("read"):
             pixels = read_image(image)
@@ -143,8 +152,11 @@ class Inspector:
         many views there are (`anomaly.item`): each is inspected at its share. Without
         `product_id` the item is what most views show, and the others are inspected as that. A
         view that can't be read or compared leaves an item unfinished, never `ok`. `name`: what
-        the result calls the item; its first view by default. Raises `ViewsError` without views.
+        the result calls the item; its first view by default. Raises `ViewsError` without views,
+        `ArgumentError` for a picture by itself or an ID that is no text.
         """
+        _require_several(views)
+        _require_id(product_id)
         if not views:
             raise ViewsError("an item of no views; give at least one picture of it")
         with self._serving() as serving, one_blas_thread:
@@ -171,12 +183,9 @@ class Inspector:
                     for view, seen in zip(views, found, strict=True)
                 ]
         return decide_item(
-            found,
-            item=_name(views[0]) if name is None else name,
-            product_id=agreed,
-            claimed=product_id is not None,
-            budget=rates.budget,
-        )
+            found, item=_name(views[0]) if name is None else name, product_id=agreed,
+            claimed=product_id is not None, budget=rates.budget,
+        )  # fmt: skip
 
     def inspect_many(
         self,
@@ -187,7 +196,10 @@ class Inspector:
         picture: bool = False,
     ) -> Iterator[Inspection | Unreadable]:
         """Results in the order of `images`; a picture that can't be inspected doesn't stop the
-        others. At most `2 * workers` pictures are in memory."""
+        others. At most `2 * workers` pictures are in memory. Raises `ArgumentError` for a picture
+        by itself or an ID that is no text."""
+        _require_several(images)
+        _require_id(product_id)
 
         def one(image: ImageSource) -> Inspection | Unreadable:
             try:
@@ -195,17 +207,7 @@ class Inspector:
             except (EmbeddingsError, GalleryError) as error:
                 return Unreadable(_name(image), error.code, str(error))
 
-        if workers == 1:
-            yield from map(one, images)
-            return
-        waiting: deque[Future[Inspection | Unreadable]] = deque()
-        with ThreadPoolExecutor(workers) as pool:
-            for image in images:
-                waiting.append(pool.submit(one, image))
-                if len(waiting) >= 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        return map(one, images) if workers == 1 else _pooled(one, images, workers)
 
     @property
     def objection(self) -> str | None:
@@ -285,6 +287,38 @@ class Inspector:
             if self._held.users == 0:
                 self._held.serving.close()
             self._held = None
+
+
+def _pooled(
+    one: Callable[[ImageSource], Inspection | Unreadable],
+    images: Iterable[ImageSource],
+    workers: int,
+) -> Iterator[Inspection | Unreadable]:
+    """`map` over threads, in order."""
+    waiting: deque[Future[Inspection | Unreadable]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for image in images:
+            waiting.append(pool.submit(one, image))
+            if len(waiting) >= 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _require_several(pictures: Iterable[ImageSource]) -> None:
+    """A picture by itself would be read letter by letter, byte by byte or row by row."""
+    if is_picture(pictures):
+        raise ArgumentError(
+            f"{_name(pictures)}: one picture by itself; give a list of pictures, or use `inspect`"
+        )
+
+
+def _require_id(product_id: str | None) -> None:
+    if not isinstance(product_id, str | None):
+        raise ArgumentError(
+            f"product_id is {product_id!r}, of type {type(product_id).__name__}; give the ID of "
+            "the one product that is claimed, a str, or None to identify it"
+        )
 
 
 def _look_at(path: Path) -> tuple[int, int, int] | None:

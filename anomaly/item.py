@@ -149,7 +149,7 @@ def _not_identified(
 
 
 def _other_product(views: Sequence[Inspection | Unreadable]) -> _Decision | None:
-    wrong = [n for n, v in enumerate(views) if _verdict(v) == "wrong_product"]
+    wrong = [n for n, v in enumerate(views) if v.verdict == "wrong_product"]
     if not wrong:
         return None
     code = "other_product" if len(wrong) == len(_inspected(views)) else "view_of_other_product"
@@ -157,7 +157,7 @@ def _other_product(views: Sequence[Inspection | Unreadable]) -> _Decision | None
 
 
 def _damage(views: Sequence[Inspection | Unreadable], budget: float) -> _Decision | None:
-    shown = [n for n, view in enumerate(views) if _verdict(view) == "damaged"]
+    shown = [n for n, view in enumerate(views) if view.verdict == "damaged"]
     merged, values = _merged(views), [_or_one(_p_value(view)) for view in views]
     rarest = min(shown or range(len(views)), key=lambda n: (values[n], n))
     if shown:
@@ -181,7 +181,7 @@ def _unfinished(views: Sequence[Inspection | Unreadable]) -> _Decision | None:
         ("cannot_compare", "view_not_comparable"),
         ("unreadable", "view_unreadable"),
     ):
-        rows = [n for n, view in enumerate(views) if _verdict(view) == verdict]
+        rows = [n for n, view in enumerate(views) if view.verdict == verdict]
         if rows:
             said: Verdict = "review" if verdict == "review" else "cannot_compare"
             return _Decision(said, code, _of_view(views, rows), rows[0])
@@ -197,18 +197,13 @@ def _all_explained(views: Sequence[Inspection | Unreadable]) -> str:
 def _of_view(views: Sequence[Inspection | Unreadable], rows: Sequence[int]) -> str:
     """'view 2 of 4: why; so is view 3': the first of `rows` in full."""
     view = views[rows[0]]
-    why = view.message if isinstance(view, Unreadable) else view.reason.text
-    text = f"view {rows[0] + 1} of {len(views)}: {why}"
+    text = f"view {rows[0] + 1} of {len(views)}: {view.reason.text}"
     more = ", ".join(str(n + 1) for n in sorted(rows[1:]))
     return f"{text}; the same verdict on view {more}" if more else text
 
 
 def _count(views: int) -> str:
     return "its one view" if views == 1 else f"any of {views} views"
-
-
-def _verdict(view: Inspection | Unreadable) -> str:
-    return view.verdict if isinstance(view, Inspection) else "unreadable"
 
 
 def _or_one(value: float | None) -> float:

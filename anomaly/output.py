@@ -139,6 +139,11 @@ def exit_code(error: Exception) -> int:
     return USAGE if isinstance(error, usage) else UNREADABLE
 
 
+def _noted(error: Exception) -> str:
+    """What it says, and the notes that were added to it."""
+    return "; ".join([str(error).strip(), *getattr(error, "__notes__", ())])
+
+
 def run(command: Callable[[], None]) -> None:
     """Run the command line; every error ends as one line on stderr and an exit code."""
     try:
@@ -163,7 +168,7 @@ def run(command: Callable[[], None]) -> None:
         if os.environ.get("AMISS_TRACEBACK"):
             raise
         err.print(
-            f"[bold red]internal error[/] {escape(f'{type(error).__name__}: {error}')}\n"
+            f"[bold red]internal error[/] {escape(f'{type(error).__name__}: {_noted(error)}')}\n"
             "this is a bug; AMISS_TRACEBACK=1 shows where"
         )
         sys.exit(UNREADABLE)

@@ -153,11 +153,24 @@ class Inspection:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A picture that could not be inspected; the others of its batch go on."""
+    """A picture that could not be inspected; the others of its batch go on.
+
+    It has a `verdict` and a `reason`, so that a loop over results needs no case for it, and none of
+    an inspection's figures.
+    """
 
     image: str
     code: str
     message: str
+
+    @property
+    def verdict(self) -> Literal["unreadable"]:
+        """What no inspection says."""
+        return "unreadable"
+
+    @property
+    def reason(self) -> Reason:
+        return Reason(self.code, self.message)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@
     │   ├── TruncatedImage         the header reads, the pixels end early or are corrupt
     │   ├── AnimatedImage          more than one frame or page
     │   ├── ImageTooLarge          over the pixel limit, found before decoding
-    │   └── UnsupportedImage       a sample type that has no agreed meaning as RGB
+    │   └── UnsupportedImage       what is no picture, or of samples without agreed meaning as RGB
     ├── MaskError                  a mask that does not fit its image, or is empty
     ├── WeightsError
     │   ├── WeightsNotFound        nothing to load, and no random weights instead

@@ -58,7 +58,11 @@ _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexE
 
 
 def read_image(
-    source: ImageSource, *, max_pixels: int = MAX_PIXELS, backdrop: str = "white"
+    source: ImageSource,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    backdrop: str = "white",
+    name: str | None = None,
 ) -> Pixels:
     """Read a picture as an upright (H, W, 3) uint8 RGB array.
 
@@ -66,15 +70,20 @@ def read_image(
     high byte counts; CMYK is converted. Arrays are RGB, uint8 or uint16: (H, W), (H, W, 1),
     (H, W, 3) or (H, W, 4).
     The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
+    `name`: what errors call the source, where it doesn't say so itself.
 
     Raises an `ImageError` that names the source; the pixel limit is checked before decoding.
     """
-    name = describe_source(source)
+    name = describe_source(source) if name is None else name
     if isinstance(source, np.ndarray):
         return _from_array(source, name, max_pixels, backdrop)
+    if not is_picture(source):
+        raise UnsupportedImage(name, "no picture; give a path, bytes, an ndarray or a PIL image")
     if isinstance(source, Image.Image):
         return _from_pil(source, name, max_pixels, backdrop)
-    data = bytes(source) if isinstance(source, bytes) else read_bytes(cast("str | Path", source))
+    data = (
+        source if isinstance(source, bytes) else read_bytes(cast("str | Path", source), name=name)
+    )
     if not data:
         raise EmptyImage(name, "the file is empty (0 bytes)")
     try:
@@ -89,35 +98,48 @@ def read_image(
         return _from_pil(opened, name, max_pixels, backdrop)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes, or an `ImageError` that names the path and the system's reason."""
+def read_bytes(path: str | os.PathLike[str], *, name: str | None = None) -> bytes:
+    """A file's bytes, or an `ImageError` with its path, or `name`, and the system's reason."""
+    name = printable(path) if name is None else name
     try:
         # A pipe would wait for ever and a device never end: a picture is a file.
         place = Path(path)
         if place.exists() and not place.is_file() and not place.is_dir():
-            raise ImageError(printable(path), "is no regular file; give a picture's own path")
+            raise ImageError(name, "is no regular file; give a picture's own path")
         return place.read_bytes()
     except OSError as error:
-        raise ImageError(printable(path), f"can't be read ({error.strerror})") from error
+        raise ImageError(name, f"can't be read ({error.strerror})") from error
     except ValueError as error:  # a null character in the path
         raise ImageError(repr(os.fspath(path)), f"is no path ({error})") from error
 
 
-def read_mask(source: ImageSource, *, size: tuple[int, int]) -> Mask:
+def read_mask(source: ImageSource, *, size: tuple[int, int], name: str | None = None) -> Mask:
     """Read a product mask as (H, W) bool: True where the picture is brighter than black's half.
 
-    `size` is the (height, width) of the picture that the mask belongs to, upright. Kaputt's masks
-    are not guaranteed to be 0/255, so the threshold is half of the mask's own maximum.
+    `size` is the (height, width) of the picture that the mask belongs to, upright; `name` as for
+    `read_image`. An array may be of bools, too. Kaputt's masks are not guaranteed to be 0/255, so
+    the threshold is half of the mask's own maximum. Raises `MaskError`, or an `ImageError` that
+    says that it is of the mask.
     """
-    grey = read_image(source, backdrop="black").max(axis=2)
+    name = describe_source(source) if name is None else name
+    if isinstance(source, np.ndarray) and source.dtype == np.bool_:
+        source = source.astype(np.uint8) * 255
+    grey = read_image(source, backdrop="black", name=f"mask {name}").max(axis=2)
     if grey.shape != size:
         raise MaskError(
-            f"{describe_source(source)}: the mask is {grey.shape[1]}x{grey.shape[0]}, its image "
+            f"{name}: the mask is {grey.shape[1]}x{grey.shape[0]}, its image "
             f"{size[1]}x{size[0]}; give a mask of the image's own size"
         )
     if not grey.any():
-        raise MaskError(f"{describe_source(source)}: the mask is all black: it marks no product")
+        raise MaskError(f"{name}: the mask is all black: it marks no product")
     return np.asarray(grey > grey.max() // 2, dtype=np.bool_)
+
+
+def is_picture(source: object) -> bool:
+    """Whether `source` is one picture by itself, rather than several or something else."""
+    if isinstance(source, np.ndarray):
+        return source.ndim == 2 or (source.ndim == 3 and source.shape[2] in (1, 3, 4))
+    return isinstance(source, str | os.PathLike | bytes | Image.Image)
 
 
 def describe_source(source: ImageSource) -> str:
@@ -126,7 +148,9 @@ def describe_source(source: ImageSource) -> str:
         return f"array {source.dtype}{list(source.shape)}"
     if isinstance(source, Image.Image):
         return f"PIL image {source.mode} {source.width}x{source.height}"
-    return f"{len(source)} bytes" if isinstance(source, bytes) else printable(source)
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    return printable(source) if is_picture(source) else type(source).__name__
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -165,7 +189,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
 
 
 def _from_array(array: NDArray[np.generic], name: str, max_pixels: int, backdrop: str) -> Pixels:
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+    if not is_picture(array):
         raise UnsupportedImage(name, "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:

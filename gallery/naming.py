@@ -1,13 +1,15 @@
-"""Which references of a product people mean: by ID, its first digits, or the file's name."""
+"""What people mean: references by ID, its first digits, or the file's name; slips in names."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from gallery.errors import SourceError
 
 _DIGITS = 8  # of an ID that are enough
+_ALIKE = 0.7  # difflib's ratio from which a name may be a slip for another
 
 
 class Named(Protocol):
@@ -40,3 +42,11 @@ def chosen(rows: Iterable[Row], product_id: str, wanted: Sequence[str] | None) -
 
 def is_named(row: Named, name: str) -> bool:
     return row.name == name or (len(name) >= _DIGITS and row.reference_id.startswith(name))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that names the nearest of `known`, for the end of a message; empty if none is."""
+    folded = {other.casefold(): other for other in known}
+    for nearest in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=_ALIKE):
+        return f"; did you mean {folded[nearest]!r}?"
+    return ""

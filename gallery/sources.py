@@ -89,6 +89,9 @@ def read_source(path: str | os.PathLike[str], *, product_id: str | None = None) 
 
 def clean_product_id(raw: str) -> str:
     """The ID as it is stored: Unicode NFC, no surrounding blanks. Raises `SourceError`."""
+    if not isinstance(raw, str):
+        kind = type(raw).__name__
+        raise SourceError(f"the product ID {raw!r} is of type {kind}; give one product's ID, a str")
     name = unicodedata.normalize("NFC", raw.strip())
     if not name:
         raise SourceError("the product ID is empty")

@@ -14,8 +14,9 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+import anomaly.inspector
 from anomaly import load_item_schema, load_schema
-from anomaly.cli import app
+from anomaly.cli import app, main
 from anomaly.demo import run_demo
 from anomaly.errors import ConfigError
 from anomaly.log import InspectionLog
@@ -175,3 +176,41 @@ def test_views_give_one_line_and_one_row_per_item(
     shown = _run(*command)
     assert "view 2 of 2" in shown.stdout
     assert _run("inspect", str(shop), *pictures[:3], "--views", "2").exit_code == 2
+
+
+@pytest.mark.parametrize("views", [(), ("--views", "2")])
+def test_what_was_inspected_before_an_unforeseen_error_is_reported(
+    shop: Path,
+    shots: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    views: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(anomaly.inspector, "inspect_picture", _fails_at(shots["other"]))
+    pictures = [shots[n] for n in ("torn", "pristine", "other", "pristine")]
+    out, log = tmp_path / "out", tmp_path / "log"
+    words = ["inspect", str(shop), *pictures, "--out", str(out), "--log", str(log), *views]
+    monkeypatch.setattr(sys, "argv", ["amiss", *words, "--product", CARTON])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert "ended early: 2 of 4 pictures were inspected" in said
+    assert "internal error ValueError: no such thing; while " in said
+    assert shots["other"] in said
+    page = (out / "report.html").read_text("utf-8")
+    assert "Inspection of 2 of 4 pictures" in page
+    assert "torn.png" in page
+    assert len(list(out.glob("*.png"))) == len(list(InspectionLog(log).entries())) == 2
+
+
+def _fails_at(picture: str) -> Callable[..., Any]:
+    inspect = anomaly.inspector.inspect_picture
+
+    def instead(request: Any, *arguments: Any, **options: Any) -> Any:
+        if request.name == picture:
+            raise ValueError("no such thing")
+        return inspect(request, *arguments, **options)
+
+    return instead

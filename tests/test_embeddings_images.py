@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from picture_files import LOSSLESS, NOISE, encode, noise_pixels, oriented
 from PIL import Image
 
-from embeddings.errors import MaskError
+from embeddings.errors import ImageError, MaskError
 from embeddings.images import fit_longest_side, read_image, read_mask, scale_points
 
 
@@ -224,6 +225,24 @@ def test_mask_is_true_above_half_of_its_own_maximum() -> None:
     assert read_mask(grey, size=(1, 5)).tolist() == [[False, False, False, True, True]]
     ones = np.array([[0, 1]], np.uint8)
     assert read_mask(ones, size=(1, 2)).tolist() == [[False, True]]
+
+
+def test_mask_may_be_an_array_of_bools() -> None:
+    marks = np.array([[False, True, True], [False, False, True]])
+    for array in (marks, marks[:, :, None]):
+        np.testing.assert_array_equal(read_mask(array, size=(2, 3)), marks)
+    with pytest.raises(MaskError, match=r"array bool\[2, 3\]: the mask is 3x2, its image 2x3"):
+        read_mask(marks, size=(3, 2))
+    with pytest.raises(MaskError, match="marks no product"):
+        read_mask(np.zeros((2, 3), bool), size=(2, 3))
+
+
+@pytest.mark.parametrize(
+    "mask", [np.ones(5, bool), np.ones((2, 3, 2), bool), np.ones((2, 3)), b"no picture", "gone.png"]
+)
+def test_what_can_be_no_mask_is_said_of_the_mask(mask: Any) -> None:
+    with pytest.raises(ImageError, match=r"^mask (array (bool|float64)\[|10 bytes: |gone\.png: )"):
+        read_mask(mask, size=(2, 3))
 
 
 def test_coloured_mask_counts_its_brightest_channel() -> None:
