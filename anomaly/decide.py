@@ -6,6 +6,7 @@ a null that can promise the budget; everything suspicious beside that is for a p
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Facts:
     explained      share of the product in the picture that is like an aligned reference, 0 to 1
     turning        whether the product is a body that turns about its axis
     relit          whether it was held to pristine pictures in other light than their references'
+    score          what is held to the threshold
     """
 
     product_id: str
@@ -49,6 +51,7 @@ class Facts:
     explained: float = 1.0
     turning: bool = False
     relit: bool = False
+    score: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ def decide(facts: Facts) -> Decision:
     if not (calibrated.suspicious or calibrated.to_review):
         how = compared_with(facts.alignment, turning=facts.turning)
         return _say(
-            "ok", "like_references", f"nothing that its references don't explain, {how}; {rarity}"
-        )
+            "ok", "like_references",
+            f"differs from its references no more than pristine pictures may "
+            f"({_held_to(calibrated, facts.score)}), {how}; {rarity}",
+        )  # fmt: skip
     what = what_differs(
         facts.findings, product=facts.product, alignment=facts.alignment, units=facts.units
     )
@@ -127,6 +132,13 @@ def _not_comparable(facts: Facts) -> Decision | None:
             "its faces",
         )  # fmt: skip
     return None
+
+
+def _held_to(calibrated: Calibrated, score: float) -> str:
+    text = f"score {score:.3g}, threshold {calibrated.threshold:.3g}"
+    if calibrated.calibration.review is None:
+        return text
+    return f"{text}, for review above {calibrated.review_threshold:.3g}"
 
 
 def _say(verdict: Verdict, code: str, text: str) -> Decision:

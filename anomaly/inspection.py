@@ -148,6 +148,7 @@ def _against(
         explained=judged.explained(evidence.comparison.product),
         turning=profile.turns,
         relit=_held_to_other_light(evidence, judged),
+        score=judged.scored.score,
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
