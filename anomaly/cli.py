@@ -39,6 +39,7 @@ from gallery.build import BuildReport
 from gallery.catalog import ImportReport
 from gallery.check import check
 from gallery.errors import GalleryError
+from gallery.listing import list_references
 from gallery.publish import failed_gates, list_builds, read_current
 from gallery.reader import Gallery
 
@@ -172,9 +173,15 @@ def check_command(gallery: GalleryArgument, json: JsonOption = False) -> None:
 def list_command(
     gallery: GalleryArgument,
     products: Annotated[bool, typer.Option("--products", help="List products instead.")] = False,
+    product: Annotated[
+        str | None, typer.Option(help="List the references of this product instead.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the builds of a gallery, or the products of the published one."""
+    """List the builds of a gallery, the products of the published one, or one's references."""
+    if product is not None:
+        _list_references(gallery, product, json)
+        return
     if products:
         _list_products(gallery, json)
         return
@@ -285,6 +292,17 @@ def _list_products(root: Path, json: bool) -> None:
             output.emit({"schema": "amiss.products/1", "product_id": name, "references": count})
     else:
         output.show_table(("product", "references"), [(n, str(c)) for n, c in rows])
+
+
+def _list_references(root: Path, product: str, json: bool) -> None:
+    rows = list_references(root, product)
+    if json:
+        for row in rows:
+            output.emit({"schema": "amiss.references/1", **asdict(row)})
+        return
+    # The ID as verdicts and overlays give it.
+    cells = [(row.reference_id[:12], row.name, row.state, row.added) for row in rows]
+    output.show_table(("reference", "file", "state", "added"), cells)
 
 
 def _serves(row: dict[str, Any]) -> str:

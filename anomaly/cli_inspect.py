@@ -245,9 +245,16 @@ def _show(result: _Result, *, before: str = "") -> None:
         for view in result.views:
             _show(view, before="  ")
         return
-    score = "" if result.score is None else f", score {result.score:.2f}"
     output.out.print(
-        f"{printable(result.image)}{product}: {result.reason.text}{score} "
+        f"{printable(result.image)}{product}: {result.reason.text}{_figures(result)} "
         f"[{result.inspection_id}, build {result.build}]",
         markup=False,
     )  # fmt: skip
+
+
+def _figures(result: Inspection) -> str:
+    """Score and threshold, which the reason of `ok` gives itself."""
+    if result.score is None or result.verdict == "ok":
+        return ""
+    threshold = "" if result.threshold is None else f", threshold {result.threshold:.3g}"
+    return f", score {result.score:.3g}{threshold}"

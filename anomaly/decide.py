@@ -38,6 +38,7 @@ class Facts:
     turning        whether the product is a body that turns about its axis
     relit          whether it was held to pristine pictures in other light than their references'
     fine           share of an aligned reference's fine detail that it shows; NaN where unknown
+    score          what is held to the threshold
     """
 
     product_id: str
@@ -56,6 +57,7 @@ class Facts:
     turning: bool = False
     relit: bool = False
     fine: float = math.nan
+    score: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,10 @@ def decide(facts: Facts) -> Decision:
     if not (calibrated.suspicious or calibrated.to_review):
         how = compared_with(facts.alignment, turning=facts.turning)
         return _say(
-            "ok", "like_references", f"nothing that its references don't explain, {how}; {rarity}"
-        )
+            "ok", "like_references",
+            f"differs from its references no more than pristine pictures may "
+            f"({_held_to(calibrated, facts.score)}), {how}; {rarity}",
+        )  # fmt: skip
     what = what_differs(
         facts.findings, product=facts.product, alignment=facts.alignment, units=facts.units
     )
@@ -140,6 +144,13 @@ def _not_comparable(facts: Facts) -> Decision | None:
             "its faces",
         )  # fmt: skip
     return None
+
+
+def _held_to(calibrated: Calibrated, score: float) -> str:
+    text = f"score {score:.3g}, threshold {calibrated.threshold:.3g}"
+    if calibrated.calibration.review is None:
+        return text
+    return f"{text}, for review above {calibrated.review_threshold:.3g}"
 
 
 def _say(verdict: Verdict, code: str, text: str) -> Decision:

@@ -69,7 +69,7 @@ def what_differs(
 
 
 def compared_with(alignment: AlignmentSummary, *, turning: bool) -> str:
-    """How it was compared, for a picture in which nothing is amiss."""
+    """How it was compared, for a picture that differs no more than pristine ones."""
     if turning:
         return "compared wherever its print lies, as it turns about its axis"
     if alignment.status == "aligned":

@@ -22,7 +22,7 @@ from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, jud
 from anomaly.pose import to_picture
 from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
-from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason, Units
+from anomaly.results import AlignmentSummary, Evidence, Inspection, Picture, Reason, Units
 from anomaly.serving import Serving
 from embeddings.exposure import clipped_pixels
 from embeddings.fingerprint import digest_json
@@ -149,6 +149,7 @@ def _against(
         turning=profile.turns,
         relit=_held_to_other_light(evidence, judged),
         fine=judged.fine,
+        score=judged.scored.score,
     )
     if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
@@ -361,6 +362,7 @@ def _result(
         catalog_seq=gallery.catalog_seq,
         config=config,
         timings_ms=dict(clock.milliseconds),
+        picture=Picture(request.pixels, None, None) if request.picture else None,
     )
 
 

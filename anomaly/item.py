@@ -68,7 +68,7 @@ def decide_item(
         or _other_product(views)
         or _damage(views, budget)
         or _unfinished(views)
-        or _Decision("ok", "like_references", _all_explained(views))
+        or _Decision("ok", "like_references", _all_alike(views, budget))
     )
     known = [v.calibration.attainable for v in _inspected(views) if v.calibration is not None]
     return ItemInspection(
@@ -188,10 +188,11 @@ def _unfinished(views: Sequence[Inspection | Unreadable]) -> _Decision | None:
     return None
 
 
-def _all_explained(views: Sequence[Inspection | Unreadable]) -> str:
-    text = f"nothing in {_count(len(views))} that the references don't explain"
+def _all_alike(views: Sequence[Inspection | Unreadable], budget: float) -> str:
+    what = "its one view differs" if len(views) == 1 else f"its {len(views)} views differ"
+    text = f"{what} from the references no more than pristine items may"
     merged = _merged(views)
-    return text if merged is None else f"{text}; p = {merged:.2g}"
+    return text if merged is None else f"{text}; p = {merged:.2g}, budget {budget:g}"
 
 
 def _of_view(views: Sequence[Inspection | Unreadable], rows: Sequence[int]) -> str:
@@ -200,10 +201,6 @@ def _of_view(views: Sequence[Inspection | Unreadable], rows: Sequence[int]) -> s
     text = f"view {rows[0] + 1} of {len(views)}: {view.reason.text}"
     more = ", ".join(str(n + 1) for n in sorted(rows[1:]))
     return f"{text}; the same verdict on view {more}" if more else text
-
-
-def _count(views: int) -> str:
-    return "its one view" if views == 1 else f"any of {views} views"
 
 
 def _or_one(value: float | None) -> float:

@@ -108,9 +108,10 @@ class Picture:
 
     image      (h, w, 3) uint8 RGB, the query as given
     reference  (h, w, 3) uint8 RGB: the best reference brought to the query's place; where nothing
-               registered, the reference as it is, in its own size; None when it can't be read
+               registered, the reference as it is, in its own size; None when it can't be read, or
+               nothing was compared
     heat       (h, w) float32: evidence as a multiple of the threshold (1 = where an inspection
-               becomes suspicious); NaN where nothing was measured
+               becomes suspicious); NaN where nothing was measured; None without a threshold
     """
 
     image: NDArray[np.uint8]

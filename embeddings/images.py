@@ -38,6 +38,9 @@ ImageSource: TypeAlias = str | os.PathLike[str] | bytes | NDArray[np.generic] | 
 
 MAX_PIXELS = 80_000_000
 """Above any product camera; 240 MB as RGB. Pillow refuses 179 million by itself."""
+MIN_SIXTEEN_BITS = 4096
+"""The brightest sample of 16 bits is no less: a camera's 12 bits in 16 would be read as black, and
+nothing in the pixels tells them from a picture that is so dark."""
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # MPO files open as JPEG
 # What the EXIF orientation tag asks for. (Pillow's own exif_transpose also rewrites the other tags,
@@ -67,8 +70,8 @@ def read_image(
     """Read a picture as an upright (H, W, 3) uint8 RGB array.
 
     EXIF orientation is applied; alpha is laid over `backdrop`; grey is repeated; of 16 bits the
-    high byte counts; CMYK is converted. Arrays are RGB, uint8 or uint16: (H, W), (H, W, 1),
-    (H, W, 3) or (H, W, 4).
+    high byte counts, and 12 bits or fewer in 16 are refused; CMYK is converted. Arrays are RGB,
+    uint8 or uint16: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4).
     The first picture of an MPO file (phones store a JPEG and its gain map so) is the image.
     `name`: what errors call the source, where it doesn't say so itself.
 
@@ -193,6 +196,8 @@ def _from_array(array: NDArray[np.generic], name: str, max_pixels: int, backdrop
         raise UnsupportedImage(name, "expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     _check_size(array.shape[1], array.shape[0], name, max_pixels)
     if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        colours = array[..., :3] if array.ndim == 3 else array
+        _require_sixteen_bits(int(colours.max()), name)
         array = _to_eight_bits(array)
     if array.dtype != np.uint8:
         raise UnsupportedImage(name, "expected uint8 or uint16 samples; scale floats to 0..255")
@@ -206,6 +211,8 @@ def _from_array(array: NDArray[np.generic], name: str, max_pixels: int, backdrop
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int, backdrop: str) -> Pixels:
     _check_size(image.width, image.height, name, max_pixels)
+    # Of colours in 16 bits Pillow gives the high bytes alone, as 8 bits.
+    high_bytes = any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
     try:
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":
@@ -220,6 +227,10 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int, backdrop: str) -> 
         if samples.min() < 0 or samples.max() > 65535:
             raise UnsupportedImage(name, "32-bit samples outside 0..65535; save as 8 or 16 bit")
         return _from_array(samples.astype(np.uint16), name, max_pixels, backdrop)
+    if high_bytes:
+        bands = zip(upright.getbands(), upright.split(), strict=True)
+        brightest = max(band.getextrema()[1] for kind, band in bands if kind != "A")
+        _require_sixteen_bits(256 * brightest + 255, name)
     if upright.mode in ("F", "LAB", "HSV"):
         raise UnsupportedImage(name, f"mode {upright.mode} has no agreed RGB; save as 8-bit RGB")
     if upright.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in upright.info:
@@ -230,6 +241,16 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int, backdrop: str) -> 
 def _over(image: Image.Image, backdrop: str) -> Image.Image:
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, backdrop), rgba).convert("RGB")
+
+
+def _require_sixteen_bits(brightest: int, name: str) -> None:
+    if brightest < MIN_SIXTEEN_BITS:
+        raise UnsupportedImage(
+            name,
+            f"no 16-bit sample reaches {MIN_SIXTEEN_BITS:,} of 65,535: 12 bits or fewer in 16 "
+            "would be read as black; scale them to the full range (12 bits: times 16), or save "
+            "as 8 bit",
+        )
 
 
 def _to_eight_bits(samples: NDArray[np.generic]) -> Pixels:

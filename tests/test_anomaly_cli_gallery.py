@@ -99,11 +99,27 @@ def test_going_back_and_forth_and_letting_go(amiss: Callable[..., Run], root: Pa
     assert not (root.parent / "nowhere").exists()
 
 
+def test_a_products_references_are_listed_with_their_files(
+    amiss: Callable[..., Run], root: Path
+) -> None:
+    amiss("quarantine", root, "product-00", "00.png")
+    code, out, _ = amiss("list", root, "--product", "product-00", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [(row["name"], row["state"]) for row in rows] == [
+        ("00.png", "quarantined"), ("01.png", "serving"), ("02.png", "serving")
+    ]  # fmt: skip
+    assert {row["schema"] for row in rows} == {"amiss.references/1"}
+    _, out, _ = amiss("list", root, "--product", "product-00")
+    assert rows[0]["reference_id"][:12] in out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("remove", "product-09"), "no product 'product-09'"),
         (("remove", "product-00", "nothing.png"), "no reference 'nothing.png'"),
+        (("list", "--product", "product-09"), "no product 'product-09'"),
         (("publish", "20200101T000000Z-0000000000000000"), "there is no build"),
         (("diff", "a", "b"), "there is no build"),
     ],

@@ -72,6 +72,8 @@ def test_exit_codes_say_whether_something_is_damaged(
     build = json.loads((shop / "CURRENT").read_text("utf-8"))["build"]
     assert f"({CARTON})" in done.stdout
     assert f"build {build}]" in done.stdout
+    said = " ".join(done.stdout.split())
+    assert said.count(", threshold ") == said.count("score ") == 1
 
 
 def test_another_process_gives_the_same_bytes(shop: Path, shots: dict[str, str]) -> None:

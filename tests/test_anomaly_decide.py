@@ -189,3 +189,15 @@ def test_sentences_name_what_they_speak_of() -> None:
     few = text_of(calibrated=UNENTITLED)
     assert "4 of them" in few
     assert "0.01" in few
+
+
+def test_ok_says_how_near_it_was() -> None:
+    near = {"calibrated": replace(USUAL, threshold=3.984), "score": 3.52}
+    assert text_of(**near) == (
+        "differs from its references no more than pristine pictures may (score 3.52, threshold "
+        "3.98), place by place against reference r0; p = 0.42 among 99 pristine pictures"
+    )
+    band = replace(USUAL.calibration, review=0.05)
+    banded = replace(near["calibrated"], calibration=band, review_threshold=3.6)
+    text = text_of(**{**near, "calibrated": banded})
+    assert "(score 3.52, threshold 3.98, for review above 3.6)" in text

@@ -140,6 +140,19 @@ def test_unknown_products(inspector: Inspector, shoot: Shoot) -> None:
     assert stranger.product_id is None
 
 
+@pytest.mark.parametrize("product", ["never seen", None])
+def test_a_picture_of_no_known_product_is_shown_if_one_asks(
+    inspector: Inspector, shoot: Shoot, product: str | None
+) -> None:
+    image = shoot("s0-carton-3", 1).image
+    found = inspector.inspect(image, product_id=product, picture=True)
+    assert found.verdict == "unknown_product"
+    assert found.picture is not None
+    assert np.array_equal(found.picture.image, image)
+    assert (found.picture.reference, found.picture.heat) == (None, None)
+    assert inspector.inspect(image, product_id=product).picture is None
+
+
 @pytest.mark.parametrize(
     ("known", "verdict"),
     [(False, "unknown_product"), (True, "cannot_compare"), (None, "cannot_compare")],
@@ -161,8 +174,9 @@ def test_what_was_recognised_but_looks_like_no_reference_may_be_no_product_at_al
     # Some print that it shares registers.
     monkeypatch.setattr("anomaly.inspection.stranger", lambda *_, **__: None)
     image = shoot(CARTON, 7, face="back").image
-    found = inspector.inspect(image)
+    found = inspector.inspect(image, picture=True)
     assert found.verdict == verdict
+    assert found.picture is not None
     assert (found.product_id is None) == (verdict == "unknown_product")
     name = found.product_id or CARTON
     assert inspector.inspect(image, product_id=name).verdict == "cannot_compare"

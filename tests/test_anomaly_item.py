@@ -98,6 +98,15 @@ def test_verdicts(
         assert f"view {deciding + 1} of {len(views)}" in found.reason.text
 
 
+def test_ok_says_how_near_it_was() -> None:
+    text = _decided(_view("ok", 0.03), _view("ok", 0.5)).reason.text
+    assert text == (
+        "its 2 views differ from the references no more than pristine items may; "
+        f"p = 0.06, budget {BUDGET:g}"
+    )
+    assert _decided(_view()).reason.text.startswith("its one view differs")
+
+
 def test_nothing_unseen_makes_an_item_ok_and_order_does_not_matter() -> None:
     kinds = [
         _view(),

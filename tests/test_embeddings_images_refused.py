@@ -8,6 +8,7 @@ import time
 import warnings
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -83,6 +84,28 @@ def test_animations_and_several_pages_are_refused(kind: str) -> None:
     others = [Image.fromarray(255 - noise_pixels()), Image.fromarray(noise_pixels() // 2)]
     with pytest.raises(AnimatedImage, match="3 frames or pages"):
         read_image(encode(NOISE, kind, save_all=True, append_images=others))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff", None])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_twelve_bits_in_sixteen_are_refused_not_read_as_black(
+    suffix: str | None, channels: int
+) -> None:
+    samples = np.linspace(0, 4095, 30 * 32 * channels).reshape(30, 32, channels).astype(np.uint16)
+    samples[:, :, 3:] = 65535
+
+    def read(samples: np.ndarray) -> np.ndarray:
+        if suffix is None:
+            return read_image(samples)
+        return read_image(cv2.imencode(suffix, samples)[1].tobytes())
+
+    for few in (samples, samples // 16):  # 8 bits, too
+        with pytest.raises(UnsupportedImage, match=r"12 bits: times 16"):
+            read(few)
+    samples[:, :, :3] *= 16
+    assert read(samples).max() == 255
+    samples[:, :, :3] = 4096  # dark, but a picture of 16 bits
+    assert read(samples).max() == 16
 
 
 def test_empty_file_and_empty_bytes_are_empty_images(tmp_path) -> None:
