@@ -19,6 +19,10 @@ and any other. Intervals are Wilson's, 95 %.
 
 unclaimed: the same pictures without a claim, and as many of products that the gallery hasn't
 (seeds 3110-3113): verdicts, and whether they name the product that is shown.
+
+shelf_claims: grocery/query against grocery/gallery, each picture claimed to be what it is and any
+other. Photographs from shelves: of many products references hardly resemble each other, and most
+pictures lie on none. All are pristine.
 """
 
 from __future__ import annotations
@@ -206,6 +210,23 @@ def wrong_id(work: Path) -> dict[str, Any]:
     return {label: _claimed(label, counts) for label, counts in sorted(verdicts.items())}
 
 
+def shelf_claims(work: Path) -> dict[str, Any]:
+    """Verdicts on right and wrong claims of photographs."""
+    home, verdicts = data_folder() / "grocery", {"right": Counter[str](), "any other": Counter()}
+    if not (work / "gallery").exists():
+        build_gallery(home / "gallery", work / "gallery")
+    draw = np.random.default_rng(0)
+    with Inspector.open(work / "gallery") as inspector, inspector._serving() as serving:
+        names = sorted(serving.gallery.product_ids())
+        for file in sorted((home / "query").glob("*/*.jpg")):
+            own = file.parent.name
+            other = str(draw.choice([name for name in names if name != own]))
+            for label, claimed in (("right", own), ("any other", other)):
+                result = inspector.inspect(file, product_id=claimed)
+                verdicts[label][f"{result.verdict} {result.reason.code}"] += 1
+    return {label: _claimed(label, counts) for label, counts in verdicts.items()}
+
+
 def unclaimed(work: Path) -> dict[str, Any]:
     """Verdicts where nobody says which product is shown: of the gallery's, and of strangers."""
     verdicts: dict[str, Counter[str]] = {}
@@ -313,6 +334,7 @@ PARTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "cost": cost,
     "wrong_id": wrong_id,
     "unclaimed": unclaimed,
+    "shelf_claims": shelf_claims,
 }
 
 
