@@ -163,7 +163,7 @@ def _naming(pictures: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(f"while {pictures} was inspected")
+        error.add_note(f"while {printable(pictures)} was inspected")
         raise
 
 
