@@ -9,6 +9,7 @@ from anomaly.item import ItemInspection
 from anomaly.overlay import write_overlay
 from anomaly.report import Row, item_row, report_row, write_report
 from anomaly.results import Inspection, Unreadable
+from embeddings.images import printable
 from gallery.durable import make_folder
 
 _LONGEST_NAME = 80
@@ -35,7 +36,7 @@ class BatchReport:
 
     def _draw(self, result: Inspection | Unreadable, number: str) -> None:
         if isinstance(result, Inspection) and result.picture is not None:
-            stem = Path(result.image).stem.encode("utf-8", "replace")[:_LONGEST_NAME]
+            stem = printable(Path(result.image).stem).encode()[:_LONGEST_NAME]
             name = f"{number}-{stem.decode('utf-8', 'ignore')}.png"
             write_overlay(self._folder / name, result, result.picture)
 

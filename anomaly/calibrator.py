@@ -40,6 +40,7 @@ from embeddings.errors import EmbeddingsError
 from embeddings.images import read_bytes, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.calibrations import adopt_calibration
+from gallery.naming import did_you_mean
 from gallery.reader import Gallery
 from gallery.sources import Problem, read_source
 
@@ -253,7 +254,8 @@ class _Bench:
     def _inspected(self, picture: Evidenced, *, damaged: bool = False) -> Shown | None:
         gallery = self.serving.gallery
         if picture.product_id not in gallery:
-            self._leave(picture, "unknown_product", f"no product {picture.product_id!r}")
+            near = did_you_mean(picture.product_id, gallery.product_ids())
+            self._leave(picture, "unknown_product", f"no product {picture.product_id!r}{near}")
             return None
         try:
             data = picture.read()

@@ -161,10 +161,14 @@ def _withdraw(
     row: dict[str, Any] = {
         "schema": "amiss.withdraw/1", "deed": deed, "product_id": product,
         "references": [row.reference_id for row in done],
+        "left": (left := sum(row.product_id == product for row in catalog.rows())),
     }  # fmt: skip
     if not json:
         for one in done:
             output.out.print(f"{deed} {_shown(one)}", markup=False)
+        if not left:
+            text = f"{printable(product)} has no reference left that may serve: a picture claimed "
+            output.out.print(text + "to show it is unknown_product", markup=False)
         if not done:
             output.out.print("nothing to do: it is so already", markup=False)
     finish(lambda: serve_deed(catalog, done, deed=deed), row if json else None, gallery)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +16,13 @@ from anomaly.batch_report import BatchReport
 from anomaly.inspector import Inspector
 from anomaly.item import ItemInspection
 from anomaly.log import InspectionLog
-from anomaly.results import Inspection, Unreadable
+from anomaly.results import Inspection, Reason, Unreadable
 from anomaly.schema import as_json, item_as_json
 from embeddings.errors import EmbeddingsError
 from embeddings.images import printable, read_bytes
+from gallery.absence import why_absent
 from gallery.errors import GalleryError
+from gallery.reader import Gallery
 
 COLOURS = {
     "ok": "green", "review": "yellow", "damaged": "red", "wrong_product": "magenta",
@@ -70,7 +73,8 @@ def inspect_command(
     opened = Inspector.open(gallery, device=device, threads=threads, budget=budget, review=review)
     with _reported(out, len(images)) as report, opened as inspector:
         _warn(inspector)
-        for result in _results(inspector, images, product, mask, views, out is not None):
+        results = _results(inspector, images, product, mask, views, out is not None)
+        for result in map(_explaining(gallery, product), results):
             output.emit(_as_json(result)) if json else _show(result)
             found |= _outcomes(result)
             report(result)
@@ -159,7 +163,7 @@ def _naming(pictures: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.add_note(f"while {pictures} was inspected")
+        error.add_note(f"while {printable(pictures)} was inspected")
         raise
 
 
@@ -210,6 +214,32 @@ def _items(
             item = inspector.inspect_views(names, product_id=product, name=name, picture=draw)
         said = [replace(v, image=name) for v, name in zip(item.views, names, strict=True)]
         yield replace(item, views=tuple(said))  # the arguments, verbatim
+
+
+def _explaining(gallery: Path, product: str | None) -> Callable[[_Result], _Result]:
+    """Adds why a claimed product doesn't serve to results that say that it is none."""
+
+    @cache
+    def why() -> str:
+        with Gallery.open(gallery) as opened:
+            return why_absent(gallery, product or "", served=opened.product_ids())
+
+    def whole(reason: Reason) -> Reason:
+        missing = reason.code == "not_in_gallery"
+        return replace(reason, text=reason.text + why()) if missing else reason
+
+    def of_picture(result: Inspection | Unreadable) -> Inspection | Unreadable:
+        if isinstance(result, Unreadable):
+            return result
+        return replace(result, reason=whole(result.reason))
+
+    def of_any(result: _Result) -> _Result:
+        if not isinstance(result, ItemInspection):
+            return of_picture(result)
+        views = tuple(map(of_picture, result.views))
+        return replace(result, reason=whole(result.reason), views=views)
+
+    return of_any
 
 
 def _pictures(result: _Result) -> tuple[Inspection | Unreadable, ...]:

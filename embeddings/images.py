@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import unicodedata
 import zlib
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -157,8 +158,14 @@ def describe_source(source: ImageSource) -> str:
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that can be printed and stored, whatever bytes its name is made of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path as one line of text that can be printed and stored, whatever its name is made of:
+    bytes that are no text, and control characters (line ends as well), are escapes."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode() if unicodedata.category(c) == "Cc" else c for c in text
+    )
 
 
 def fit_longest_side(image: Pixels, size_px: int) -> Pixels:

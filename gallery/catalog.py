@@ -26,7 +26,7 @@ from gallery.errors import DamagedGallery, GalleryExists, NotAGallery, SourceErr
 from gallery.intake import Intake, take_in
 from gallery.journal import journal_lines, sealed, user_name
 from gallery.lease import require_lease
-from gallery.naming import chosen, is_named
+from gallery.naming import chosen, did_you_mean, is_named
 from gallery.originals import read_original
 from gallery.sources import Problem, SourceRow
 
@@ -113,6 +113,10 @@ class Catalog:
             key=lambda row: row.key,
         )  # fmt: skip
 
+    def product_ids(self) -> list[str]:
+        """Every product that it was ever told of, be all of its references withdrawn."""
+        return list(self._products)
+
     def quarantined(self) -> list[CatalogRow]:
         """References withheld from builds, in the order of their keys."""
         found = (p.rows[id] for p in self._products.values() for id in p.quarantined)
@@ -186,7 +190,8 @@ class Catalog:
             self._drop_unfinished()
             product = self._products.get(product_id)
             if product is None:
-                raise SourceError(f"the catalog has no product {product_id!r}")
+                near = did_you_mean(product_id, self._products)
+                raise SourceError(f"the catalog has no product {product_id!r}{near}")
             wanted = [references] if isinstance(references, str) else references
             found = chosen(product.rows.values(), product_id, wanted)
             if deed != "remove":

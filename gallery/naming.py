@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
+from embeddings.images import printable
 from gallery.errors import SourceError
 
 _DIGITS = 8  # of an ID that are enough
@@ -41,7 +42,10 @@ def chosen(rows: Iterable[Row], product_id: str, wanted: Sequence[str] | None) -
 
 
 def is_named(row: Named, name: str) -> bool:
-    return row.name == name or (len(name) >= _DIGITS and row.reference_id.startswith(name))
+    """As a file is called, or shown, or by its ID."""
+    return printable(row.name) == printable(name) or (
+        len(name) >= _DIGITS and row.reference_id.startswith(name)
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

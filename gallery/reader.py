@@ -32,6 +32,7 @@ from gallery.errors import DamagedGallery, SourceError, UnknownProduct
 from gallery.index import Index, Keys
 from gallery.layer import Layer, LayeredIndex, read_delta
 from gallery.manifest import FileTable, Manifest, ShardEntry, read_manifest
+from gallery.naming import did_you_mean
 from gallery.products import ProductTable, read_products
 from gallery.publish import Lease, read_current
 from gallery.records import Names, Record
@@ -151,6 +152,7 @@ class Gallery:
         if found is None:
             raise UnknownProduct(
                 f"{product_id!r} is not among the {len(self)} products of build {self.build_id}"
+                + did_you_mean(product_id, self.product_ids())
             )
         return found
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from anomaly import cli
+from embeddings import fake_embedder
 from gallery import check
 
 COMMAND = [sys.executable, "-m", "anomaly.cli"]
@@ -126,3 +127,37 @@ def test_a_gallery_of_which_nothing_serves_is_no_success(
         cli.main()
     assert stop.value.code == 3
     assert "nothing is published" in capsys.readouterr().out
+
+
+def test_a_line_end_in_a_pictures_name_ends_no_line(
+    gallery_copy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(
+        sys.modules["anomaly.builder"],
+        "open_embedder",
+        lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
+    )
+    picture, gone = tmp_path / "new\nline.png", tmp_path / "no\nthing.png"
+    Image.new("RGB", (40, 40), "red").save(picture)
+    source = tmp_path / "source" / "product-00"
+    source.mkdir(parents=True)
+    Image.new("RGB", (40, 40), "red").save(source / "a\nb.png")
+
+    def run(*words: str | Path) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["amiss", *map(str, words)])
+        with pytest.raises(SystemExit):
+            cli.main()
+        captured = capsys.readouterr()
+        return [*captured.out.splitlines(), *captured.err.splitlines()]
+
+    good, bad = run("inspect", gallery_copy, picture, gone, "--product", "no such product")
+    assert "/new\\nline.png" in good
+    assert "/no\\nthing.png: can't be read" in bad
+    run("import", source, gallery_copy)
+    for name in ("a\nb.png", "a\\nb.png"):  # as it is called, and as it is shown
+        done, *_ = run("quarantine", gallery_copy, "product-00", name)
+        assert "(a\\nb.png)" in done
+        run("release", gallery_copy, "product-00", name)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomaly.batch_report import BatchReport
 from anomaly.report import Row, matches_truth, report_row, write_report
 from anomaly.results import (
     AlignmentSummary,
@@ -187,3 +188,12 @@ def test_a_negative_score_and_a_threshold_of_zero_have_no_bar_to_break(tmp_path:
 
 def test_a_row_may_be_made_of_json() -> None:
     assert Row({"error": {"code": "x", "message": "y"}, "image": "a"}).outcome == "error"
+
+
+def test_overlays_are_named_without_control_characters(tmp_path: Path) -> None:
+    report = BatchReport(tmp_path)
+    report.add(_result("ok", image="shots/new\nline\x1b[2J.jpg"))
+    report.add(_result("ok", image="\udcff" * 90))
+    report.finish("both")
+    names = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert names == ["0000-new\\nline\\x1b[2J.png", "0001-" + "\\xff" * 20 + ".png"]

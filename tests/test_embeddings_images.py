@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from typing import Any
@@ -14,7 +15,7 @@ from picture_files import LOSSLESS, NOISE, encode, noise_pixels, oriented
 from PIL import Image
 
 from embeddings.errors import ImageError, MaskError
-from embeddings.images import fit_longest_side, read_image, read_mask, scale_points
+from embeddings.images import fit_longest_side, printable, read_image, read_mask, scale_points
 
 
 def smooth_pixels(height: int = 24, width: int = 40) -> np.ndarray:
@@ -299,3 +300,11 @@ def test_a_masks_transparent_background_is_no_product() -> None:
     mask[5:15, 8:20] = 255
     read = read_mask(encode(Image.fromarray(mask), "PNG"), size=(20, 30))
     np.testing.assert_array_equal(read, mask[:, :, 3] > 0)
+
+
+def test_a_path_is_printed_as_one_line_whatever_its_name_is_made_of() -> None:
+    assert printable("räksmörgås 1\u00a0l.png") == "räksmörgås 1\u00a0l.png"
+    assert printable("new\nline\x1b[2J\x7f.png") == "new\\nline\\x1b[2J\\x7f.png"
+    assert printable(os.fsdecode(b"n\xff\n.png")) == "n\\xff\\n.png"
+    with pytest.raises(ImageError, match=r"^new\\nline\.png: can't be read"):
+        read_image("new\nline.png")
