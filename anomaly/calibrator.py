@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,12 +40,15 @@ from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
 from embeddings.images import read_bytes, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
-from gallery.calibrations import adopt_calibration
+from gallery.calibrations import adopt_calibration, read_calibration
+from gallery.errors import DamagedGallery, UnknownCalibration
 from gallery.naming import did_you_mean
+from gallery.publish import read_current
 from gallery.reader import Gallery
 from gallery.sources import Problem, read_source
 
 _UNDECIDED = ("cannot_compare", "wrong_product", "unknown_product")
+_LOOKED_AT = {"seen_before", "cannot_compare", "wrong_product", "no_longer_known"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,16 @@ class Attainable:
         return f"{how} with {count[self.references]}"
 
 
+@dataclass(frozen=True)
+class Replaced:
+    """The calibration that was in force: how many pictures it knew, and its review band."""
+
+    calibration_id: str
+    normals: int
+    log: int
+    review: float | None
+
+
 @dataclass
 class CalibrationReport:
     """What was made of what.
@@ -88,6 +102,7 @@ class CalibrationReport:
     attainable  the smallest rate that can be promised to a product
     points      recall against sideline rate; empty without damaged pictures
     left        pictures that don't count, and why
+    replaced    what served before, or None
     """
 
     calibration_id: str
@@ -98,6 +113,26 @@ class CalibrationReport:
     attainable: list[Attainable]
     points: list[OperatingPoint] = field(default_factory=list)
     left: list[Problem] = field(default_factory=list)
+    replaced: Replaced | None = None
+
+    @property
+    def faults(self) -> list[Problem]:
+        """Those of `left` that could not even be looked at: unreadable, or of no product."""
+        return [problem for problem in self.left if problem.code not in _LOOKED_AT]
+
+    @property
+    def forgotten(self) -> list[str]:
+        """What the calibration before had and this one has not, in words."""
+        old, words = self.replaced, list[str]()
+        if old is None:
+            return words
+        for origin, what in (("normals", "pristine pictures"), ("log", "confirmed inspections")):
+            had, has = getattr(old, origin), self.counts[origin]
+            if had > has:
+                words.append(f"{had:,} {what} (now {has:,})")
+        if old.review is not None and self.review is None:
+            words.append(f"a review band of {old.review:g} (now none)")
+        return words
 
     @property
     def attained(self) -> bool:
@@ -162,14 +197,27 @@ def _adopted(
     points = operating_points(serving, shown) if shown else []
     attainable = _attainable(made)
     report = CalibrationReport(
-        "", made.budget, made.review, len(made.products), counts, attainable, points, left
-    )
+        "", made.budget, made.review, len(made.products), counts, attainable, points, left,
+        _replaced(root),
+    )  # fmt: skip
     body = as_body(made) | {
         "counts": counts,
         "operating_points": [point.as_json() for point in points],
     }
     page = calibration_page(report, build=made.build)
     return replace(report, calibration_id=adopt_calibration(root, body, page=page))
+
+
+def _replaced(root: Path) -> Replaced | None:
+    """What is in force. One that can't be read is nothing to keep."""
+    with suppress(DamagedGallery, UnknownCalibration):
+        if (named := read_current(root).calibration) is not None:
+            body = read_calibration(root, named)
+            counts = body.get("counts", {})
+            return Replaced(
+                named, counts.get("normals", 0), counts.get("log", 0), body.get("review")
+            )
+    return None
 
 
 def _attainable(made: SidelineCalibration) -> list[Attainable]:
@@ -254,8 +302,10 @@ class _Bench:
     def _inspected(self, picture: Evidenced, *, damaged: bool = False) -> Shown | None:
         gallery = self.serving.gallery
         if picture.product_id not in gallery:
+            gone = picture.origin == "log"
+            code = "no_longer_known" if gone else "unknown_product"
             near = did_you_mean(picture.product_id, gallery.product_ids())
-            self._leave(picture, "unknown_product", f"no product {picture.product_id!r}{near}")
+            self._leave(picture, code, f"no product {picture.product_id!r}{near}")
             return None
         try:
             data = picture.read()

@@ -34,13 +34,18 @@ def calibrate_command(
     threads: Annotated[int | None, typer.Option(help="Default: as torch decides.")] = None,
     json: Annotated[bool, typer.Option("--json", help="JSON lines on stdout, no else.")] = False,
 ) -> None:
-    """Learn what pristine pictures score and set the sideline budget that inspections follow."""
+    """Learn what pristine pictures score and set the sideline budget that inspections follow.
+
+    Replaces all that was calibrated before. Exit code 4 if a picture can't be read or shows no
+    product of the gallery.
+    """
     with output.progress_bar() as bar:
         report = calibrate_gallery(
             gallery, budget=budget, review=review, normals=normals, damaged=damaged, log=log,
             device=device, threads=threads, progress=bar,
         )  # fmt: skip
     output.emit(_as_row(report)) if json else _show(report, gallery)
+    raise typer.Exit(output.IMAGE_ERRORS if report.faults else output.DONE)
 
 
 def _as_row(report: CalibrationReport) -> dict[str, Any]:
@@ -62,6 +67,12 @@ def _show(report: CalibrationReport, root: Path) -> None:
         f"{counts['log']:,} confirmed inspections of {report.products:,} products",
         markup=False,
     )
+    if report.replaced is not None and report.forgotten:
+        output.err.print(
+            f"replaces calibration {report.replaced.calibration_id}, which had "
+            f"{', '.join(report.forgotten)}: give everything that is to count each time",
+            style="yellow", markup=False,
+        )  # fmt: skip
     for found in report.attainable:
         if not report.promises(found):
             known = "no score" if found.rate is None else f"at best p = {found.rate:.2g}"

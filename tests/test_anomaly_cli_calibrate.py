@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from anomaly.cli import app
 from gallery import read_current
 from gallery.calibrations import adopt_calibration, calibration_path, read_calibration
+from tests.conftest import SHOP, _encoded
 
 
 def _run(*arguments: str) -> Any:
@@ -45,6 +46,52 @@ def test_what_cannot_be_promised_is_said(shop_copy: Path) -> None:
     assert "0.005" in done.stdout
     assert ".html" in done.stdout
     assert "can't promise the budget" in done.stderr
+
+
+def _pictures(folder: Path, shoot: Any, product: str) -> Path:
+    (folder / product).mkdir(parents=True)
+    for take in (31, 32):
+        data = _encoded(shoot(SHOP[0], take).image)
+        (folder / product / f"{take}.png").write_bytes(data)
+    return folder
+
+
+def test_what_a_new_calibration_forgets_is_said(
+    shop_copy: Path, shoot: Any, tmp_path: Path
+) -> None:
+    normals = _pictures(tmp_path / "normals", shoot, SHOP[0])
+    full = ("--budget", "0.1", "--review", "0.3", "--normals", str(normals))
+    for _ in range(2):  # the second forgets nothing
+        done = _run("calibrate", str(shop_copy), *full)
+        assert (done.exit_code, "replaces" in done.stderr) == (0, False), done.output
+    before = read_current(shop_copy).calibration
+    done = _run("calibrate", str(shop_copy), "--budget", "0.1")
+    said = " ".join(done.stderr.split())
+    assert f"replaces calibration {before}, which had 2 pristine pictures (now 0)" in said
+    assert "a review band of 0.3 (now none)" in said
+    before = read_current(shop_copy).calibration
+    row = json.loads(_run("calibrate", str(shop_copy), "--budget", "0.2", "--json").stdout)
+    assert row["replaced"] == {"calibration_id": before, "normals": 0, "log": 0, "review": None}
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "unknown"])
+def test_pictures_that_cannot_count_are_named_and_make_an_exit_code(
+    shop_copy: Path, shoot: Any, tmp_path: Path, fault: str
+) -> None:
+    unknown = fault == "unknown"
+    normals = _pictures(tmp_path / "normals", shoot, "a stranger" if unknown else SHOP[0])
+    (normals / SHOP[1]).mkdir()
+    reference = next((shop_copy / "catalog" / "originals").glob("*/*"))
+    shutil.copy(reference, normals / SHOP[1] / "reference.png")
+    options = ("--budget", "0.1", "--normals", str(normals))
+    if fault == "unreadable":
+        assert _run("calibrate", str(shop_copy), *options).exit_code == 0
+        (normals / SHOP[0] / "broken.png").write_bytes(b"no picture")
+    done = _run("calibrate", str(shop_copy), *options)
+    assert done.exit_code == 4, done.output
+    said = "".join(done.stderr.split())
+    assert ("astranger" if unknown else "broken.png") in said
+    assert read_current(shop_copy).calibration is not None
 
 
 def test_one_of_another_scoring_is_told_of(shop_copy: Path, tmp_path: Path) -> None:
