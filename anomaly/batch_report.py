@@ -10,7 +10,7 @@ from anomaly.overlay import write_overlay
 from anomaly.report import Row, item_row, report_row, write_report
 from anomaly.results import Inspection, Unreadable
 from embeddings.images import printable
-from gallery.durable import make_folder
+from gallery.durable import make_writable
 
 _LONGEST_NAME = 80
 
@@ -19,7 +19,8 @@ class BatchReport:
     """Overlays are written as results come; pictures are not kept in memory. Final."""
 
     def __init__(self, folder: Path) -> None:
-        make_folder(folder)
+        """Makes `folder` if there is none. Raises `StorageError` where it can't be written to."""
+        make_writable(folder)
         self._folder = folder
         self._rows: list[Row] = []
 

@@ -38,7 +38,7 @@ from anomaly.results import EvidenceKind, Inspection
 from anomaly.serving import Serving
 from embeddings.embedder import Embedder
 from embeddings.errors import EmbeddingsError
-from embeddings.images import read_bytes, read_image, read_mask
+from embeddings.images import printable, read_bytes, read_image, read_mask
 from embeddings.threads import limit_threads, one_blas_thread
 from gallery.calibrations import adopt_calibration, read_calibration
 from gallery.errors import DamagedGallery, UnknownCalibration
@@ -300,7 +300,7 @@ class _Bench:
             self.progress("damaged", number + 1, len(pictures))
 
     def _inspected(self, picture: Evidenced, *, damaged: bool = False) -> Shown | None:
-        gallery = self.serving.gallery
+        gallery, where = self.serving.gallery, picture.where
         if picture.product_id not in gallery:
             gone = picture.origin == "log"
             code = "no_longer_known" if gone else "unknown_product"
@@ -309,11 +309,12 @@ class _Bench:
             return None
         try:
             data = picture.read()
-            pixels = read_image(data)
+            pixels = read_image(data, name=where)
             size = (pixels.shape[0], pixels.shape[1])
-            mask = None if picture.mask is None else read_mask(picture.mask(), size=size)
+            marked = picture.mask
+            mask = None if marked is None else read_mask(marked(), size=size, name=where)
         except EmbeddingsError as error:
-            self._leave(picture, error.code, str(error))
+            self._leave(picture, error.code, str(error).removeprefix(f"{where}: "))
             return None
         digest = hashlib.sha256(data).hexdigest()
         stored = gallery.stored(picture.product_id).references
@@ -351,7 +352,7 @@ def _listed(source: str | Path | None, left: list[Problem]) -> Iterator[Evidence
     for row in found.rows:
         read = partial(read_bytes, row.image)
         mask = None if row.mask is None else partial(read_bytes, row.mask)
-        yield Evidenced("normals", str(row.image), row.product_id, read, mask)
+        yield Evidenced("normals", printable(row.image), row.product_id, read, mask)
 
 
 def _confirmed(log: str | Path | None, label: str) -> Iterator[Evidenced]:

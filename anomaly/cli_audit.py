@@ -14,6 +14,7 @@ from anomaly.accusation import ACCUSED
 from anomaly.cli_update import ByOption, GalleryArgument, JsonOption
 from anomaly.suspects import DEFAULT_RARITY
 from embeddings.images import printable
+from gallery.durable import make_writable
 
 _REPORT = "report.html"
 
@@ -41,6 +42,8 @@ def audit_command(
     from anomaly.update import update_gallery
 
     policy = checked_kinds(kinds.split(","))
+    if out is not None:
+        make_writable(out)
     with output.progress_bar() as bar:
         audit = audit_gallery(
             gallery, products=products, rarity=rarity, pictures=out is not None, device=device,

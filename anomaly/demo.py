@@ -20,7 +20,7 @@ from anomaly.errors import ConfigError
 from anomaly.inspector import Inspector
 from anomaly.results import Inspection, Unreadable
 from anomaly.studio import Damage, Product, draw_shot, make_products, render
-from gallery.durable import make_folder, write_file
+from gallery.durable import make_folder, make_writable, write_file
 
 REFERENCES = 4
 BUDGET = 0.01
@@ -128,7 +128,8 @@ def make_cases(products: Sequence[Product], stranger: Product) -> list[Case]:
 
 
 def _clear(out: Path) -> None:
-    if out.exists() and any(out.iterdir()):
+    make_writable(out)
+    if any(out.iterdir()):
         if not (out / _MARK).is_file():
             raise ConfigError(f"{out}: holds something else; give a new folder with --out")
         shutil.rmtree(out)

@@ -91,9 +91,9 @@ def _taken(row: SourceRow, folder: Path, products: set[str], *, damaged: bool) -
         return Problem(where, "unknown_product", f"the catalog has no product {row.product_id!r}")
     try:
         data = read_bytes(row.image)
-        read_image(data)
+        read_image(data, name=where)
     except EmbeddingsError as error:
-        return Problem(where, error.code, str(error))
+        return Problem(where, error.code, str(error).removeprefix(f"{where}: "))
     digest = hashlib.sha256(data).hexdigest()
     durable.write_file(folder / "pictures" / digest, data)
     return Case(row.product_id, digest, damaged, printable(row.image.name))

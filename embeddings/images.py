@@ -56,6 +56,9 @@ _ORIENTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _ACCEPTED = "JPEG, PNG, WebP, BMP or TIFF"
+_OTHERS = {
+    b"GIF8": "a GIF", b"ftypheic": "a HEIC picture", b"ftypavif": "an AVIF picture",
+}  # fmt: skip
 # What Pillow's decoders are known to raise on damaged files, beside OSError.
 _DECODER_FAULTS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError,
                    OverflowError, EOFError, struct.error, zlib.error)  # fmt: skip
@@ -95,7 +98,9 @@ def read_image(
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageTooLarge(name, f"{error}; at most {max_pixels:,} pixels are read") from error
     except UnidentifiedImageError as error:
-        raise NotAnImage(name, f"not a readable image; {_ACCEPTED} is accepted") from error
+        kind = next((kind for start, kind in _OTHERS.items() if start in data[:12]), None)
+        found = "not a readable image" if kind is None else f"{kind}, which is not read"
+        raise NotAnImage(name, f"{found}; {_ACCEPTED} is accepted") from error
     except _DECODER_FAULTS as error:
         raise TruncatedImage(name, f"the header is damaged ({error})") from error
     with opened:

@@ -126,6 +126,17 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def make_writable(folder: Path) -> None:
+    """Make `folder` if there is none and try to write there: for what would fail only after hours.
+    Raises `StorageError`."""
+    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if there.exists() and not there.is_dir():
+        raise StorageError(f"{there}: a file, not a folder; give a folder, there or new")
+    with storage_errors(folder):
+        make_folder(folder)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
 def sync_folder(folder: Path) -> None:
     """Make names in `folder` durable."""
     _sync(folder)

@@ -35,6 +35,16 @@ def closed_pipe() -> Iterator[int]:
     os.close(writing)
 
 
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake embedder in place of any other, in this process."""
+    monkeypatch.setattr(
+        sys.modules["anomaly.builder"],
+        "open_embedder",
+        lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
+    )
+
+
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_a_reader_that_went_away_is_no_error_and_no_verdict(
     sound_gallery: Path, closed_pipe: int, form: tuple[str, ...]
@@ -129,17 +139,49 @@ def test_a_gallery_of_which_nothing_serves_is_no_success(
     assert "nothing is published" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("taken", "taken: a file, not a folder; give a folder"),
+        ("taken/out", "taken: a file, not a folder; give a folder"),
+        ("/proc/out", "/proc/out: can't be written ("),
+    ],
+)
+@pytest.mark.parametrize("verb", ["inspect", "audit", "demo"])
+def test_an_out_that_cannot_be_written_is_refused_in_one_line_before_the_work(
+    sound_gallery: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fake: None,
+    verb: str,
+    out: str,
+    said: str,
+) -> None:
+    if out.startswith("/proc") and not Path("/proc").exists():
+        pytest.skip("this system has no /proc")
+    (tmp_path / "taken").write_text("mine")
+    monkeypatch.setattr("anomaly.audit.audit_gallery", None)
+    words = {"inspect": ["inspect", sound_gallery, "a.png"], "audit": ["audit", sound_gallery]}
+    monkeypatch.chdir(tmp_path)
+    arguments = [*words.get(verb, ["demo"]), "--out", out]
+    monkeypatch.setattr(sys, "argv", ["amiss", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (3, "")
+    (line,) = captured.err.splitlines()
+    assert line.startswith(f"error {said}"), line
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_a_line_end_in_a_pictures_name_ends_no_line(
     gallery_copy: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    fake: None,
 ) -> None:
-    monkeypatch.setattr(
-        sys.modules["anomaly.builder"],
-        "open_embedder",
-        lambda backbone, *, size_px, device: fake_embedder(size_px=size_px),
-    )
     picture, gone = tmp_path / "new\nline.png", tmp_path / "no\nthing.png"
     Image.new("RGB", (40, 40), "red").save(picture)
     source = tmp_path / "source" / "product-00"

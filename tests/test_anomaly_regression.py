@@ -99,6 +99,9 @@ def test_what_is_frozen_is_replaced_as_a_whole_and_checked(
     assert len(again.cases) == 5
     assert [p.code for p in again.problems].count("unknown_product") == 2
     assert len(again.problems) == 3
+    (broken,) = (p for p in again.problems if p.code == "not_an_image")
+    assert broken.where.endswith("ok-00.png")
+    assert broken.message.startswith("not a readable image")  # not: 13 bytes: ...
     assert frozen_cases(root) == again.cases
     assert check(root).damaged == []
     picture = root / "regression" / "pictures" / again.cases[0].picture

@@ -79,6 +79,15 @@ def test_what_is_no_accepted_format_is_not_an_image(tmp_path, data: bytes) -> No
         read_image(path)
 
 
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [(gif(), "a GIF"), (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC picture")],
+)
+def test_pictures_of_other_formats_are_called_what_they_are(data: bytes, what: str) -> None:
+    with pytest.raises(NotAnImage, match=f"{what}, which is not read; JPEG, PNG"):
+        read_image(data)
+
+
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
 def test_animations_and_several_pages_are_refused(kind: str) -> None:
     others = [Image.fromarray(255 - noise_pixels()), Image.fromarray(noise_pixels() // 2)]
