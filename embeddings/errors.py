@@ -6,6 +6,7 @@
     │   ├── NotAnImage             not one of the accepted formats
     │   ├── TruncatedImage         the header reads, the pixels end early or are corrupt
     │   ├── AnimatedImage          more than one frame or page
+    │   ├── ImageTooSmall          too few pixels, or too thin, for a reference
     │   ├── ImageTooLarge          over the pixel limit, found before decoding
     │   └── UnsupportedImage       what is no picture, or of samples without agreed meaning as RGB
     ├── MaskError                  a mask that does not fit its image, or is empty
@@ -53,6 +54,10 @@ class TruncatedImage(ImageError):
 
 class AnimatedImage(ImageError):
     code = "animated_image"
+
+
+class ImageTooSmall(ImageError):
+    code = "image_too_small"
 
 
 class ImageTooLarge(ImageError):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from catalog_files import journal, keys
+from PIL import Image
 
 from gallery import SourceRow, create_catalog, open_catalog
 from gallery.errors import DamagedGallery, GalleryBusy, NotAGallery
@@ -80,6 +81,24 @@ def test_an_unreadable_file_among_good_ones_is_a_named_problem_and_the_others_co
     assert (problem.code, problem.where) == (code, "p:2")
     assert "2.png" in problem.message
     assert [r.name for r in open_catalog(root).rows()] == ["1.png", "3.png"]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "accepted"),
+    [(1, 1, False), (17, 30, False), (31, 64, False), (10, 4000, False), (640, 39, False),
+     (32, 32, True), (640, 40, True)],
+)  # fmt: skip
+def test_what_is_too_small_to_show_a_product_is_a_named_problem_and_the_others_come_in(
+    root: Path, tmp_path: Path, row, height: int, width: int, accepted: bool
+) -> None:
+    path = tmp_path / "odd.png"
+    Image.new("RGB", (width, height), "red").save(path)
+    report = open_catalog(root).import_rows([SourceRow("p", path), row("p", 1)])
+    assert report.added == 1 + accepted
+    problems = [(p.code, "odd.png: " in p.message) for p in report.problems]
+    assert problems == ([] if accepted else [("image_too_small", True)])
+    if not accepted:
+        assert f"{width}x{height}" in report.problems[0].message
 
 
 def test_a_path_with_a_null_character_is_a_problem_and_the_others_come_in(root: Path, row) -> None:
