@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.duplicates import SAME, alike_pairs, copy_motion, difference
+from anomaly import duplicates
+from anomaly.duplicates import SAME, copy_motion, difference, find_copies
 from anomaly.groups import apartness, candidate_groups
 from embeddings import fake_embedder
 from embeddings.images import read_image
@@ -113,6 +115,18 @@ def test_half_of_a_picture_is_no_copy_of_the_whole() -> None:
     assert difference(half, image, np.linalg.inv(shift)) == math.inf
 
 
-def test_only_pairs_that_are_near_are_looked_at_each_once() -> None:
-    assert alike_pairs(fan(0, 10, 40, 45)) == [(0, 1), (2, 3)]
-    assert alike_pairs(fan(0)) == []
+def test_only_pairs_that_are_near_are_looked_at_each_once(monkeypatch) -> None:
+    looked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        duplicates, "copy_motion",
+        lambda *pair: looked.append(tuple(sorted(r.reference_id for r in pair))),
+    )  # fmt: skip
+    one = reference(print_of(1))
+    for degrees, wanted in (((0, 10, 40, 45), [("0", "1"), ("2", "3")]), ((0,), [])):
+        looked.clear()
+        rows = [
+            replace(one, reference_id=str(row), vector=vector)
+            for row, vector in enumerate(fan(*degrees))
+        ]
+        assert find_copies(rows, lambda name: b"") == {}
+        assert sorted(looked) == wanted
