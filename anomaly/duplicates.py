@@ -17,7 +17,7 @@ import numpy as np
 
 from embeddings.images import Pixels, read_image
 from embeddings.patches import Floats
-from embeddings.registration import Matrix, register
+from embeddings.registration import Matrix, inverse, register, transform
 from gallery.describe import Reference
 
 SAME = 2.0
@@ -29,6 +29,8 @@ _SCREENED = 3 * SAME  # of thumbnails, from which nobody needs to look at the pi
 _TURN, _STRETCH = 0.01, 0.02  # what is left of rotation and stretch in a copy
 _SIDE = 160  # px at which copies are compared: encoding noise is gone, content isn't
 _LEAST_OVERLAP = 0.8
+_SLACK = 0.005  # of the longer side, by which a copy may seem to reach beyond its original
+_SAMPLED = cv2.INTER_NEAREST_EXACT  # means over areas take as long as registering
 _TRUSTED, _OVERLAPPING = 0.5, 0.6  # confidence in masks, and how far those of copies agree
 
 
@@ -86,7 +88,8 @@ def _to_thumbnail(reference: Reference) -> Matrix:
 
 
 def copy_motion(one: Reference, other: Reference) -> Matrix | None:
-    """(3, 3) motion from one to the other if it only scales and shifts, else None."""
+    """(3, 3) motion from one to the other if it only scales and shifts, and one of the frames lies
+    within the other; else None. Further photographs of a product that was moved show more each."""
     if not _same_place(one, other):
         return None
     if _same_thumbnail(one, other):
@@ -99,7 +102,16 @@ def copy_motion(one: Reference, other: Reference) -> Matrix | None:
     turned = max(abs(float(matrix[0, 1])), abs(float(matrix[1, 0]))) > _TURN * abs(scale)
     if scale <= 0 or turned or abs(float(matrix[1, 1]) / scale - 1) > _STRETCH:
         return None
-    return matrix
+    sizes = one.patches.image_size, other.patches.image_size
+    inside = _inside(matrix, *sizes) or _inside(inverse(matrix), *sizes[::-1])
+    return matrix if inside else None
+
+
+def _inside(motion: Matrix, size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether the frame of a picture lies within another's; sizes as (height, width)."""
+    corners = transform(motion, np.array([[0, 0], size[::-1]], np.float64))
+    slack = _SLACK * max(other)
+    return bool(((corners >= -slack) & (corners <= np.array(other[::-1]) + slack)).all())
 
 
 def _same_thumbnail(one: Reference, other: Reference) -> bool:
@@ -116,7 +128,7 @@ def _same_place(one: Reference, other: Reference) -> bool:
     if min(one.foreground.confidence, other.foreground.confidence) < _TRUSTED:
         return True
     masks = [
-        cv2.resize(r.foreground.mask.astype(np.uint8), (64, 64), interpolation=cv2.INTER_AREA) > 0
+        cv2.resize(r.foreground.mask.view(np.uint8), (64, 64), interpolation=_SAMPLED) > 0
         for r in (one, other)
     ]
     return float((masks[0] & masks[1]).sum()) >= _OVERLAPPING * float((masks[0] | masks[1]).sum())

@@ -98,6 +98,22 @@ def test_a_turned_photograph_and_another_print_are_no_copies() -> None:
     assert copy_motion(reference(image), reference(print_of(2))) is None
 
 
+@pytest.mark.parametrize(("shift", "copy"), [((0, 0), True), ((6, -4), False), ((0, 5), False)])
+def test_a_product_that_was_moved_was_photographed_anew(shift, copy: bool) -> None:
+    """In the same light on plain ground, nothing else tells."""
+    pictures = []
+    for seed, (x, y) in enumerate(((0, 0), shift)):
+        image = np.full((180, 240, 3), 210, np.float32)
+        image[40 + y : 140 + y, 60 + x : 180 + x] = print_of(1)[40:140, 60:180]
+        image += np.random.default_rng(seed).normal(0, 1, image.shape)
+        pictures.append(np.clip(image, 0, 255).astype(np.uint8))
+    one, other = pictures
+    assert (copy_motion(reference(one), reference(other)) is not None) == copy
+    assert (
+        difference(one, other, np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])) < SAME
+    )
+
+
 def test_the_same_pose_in_other_light_or_with_a_stain_is_no_copy() -> None:
     image = print_of(1)
     darker = (image * 0.9).astype(np.uint8)
