@@ -34,7 +34,7 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 7
+PROFILE_VERSION = 8
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
