@@ -18,7 +18,7 @@ from pathlib import Path
 
 from anomaly.accusation import ACCUSED, KINDS, Accusation, AuditKind, Facts, accuse
 from anomaly.builder import embedder_for
-from anomaly.duplicates import SAME, alike_pairs, copy_motion, difference
+from anomaly.duplicates import SAME
 from anomaly.errors import AuditError
 from anomaly.groups import candidate_groups
 from anomaly.results import Finding, Picture
@@ -36,14 +36,11 @@ from anomaly.suspects import (
     suspicions,
 )
 from embeddings.embedder import Embedder
-from embeddings.images import Pixels, read_image
 from embeddings.threads import one_blas_thread
 from gallery.catalog import CatalogRow, open_catalog
-from gallery.describe import Reference
-from gallery.originals import read_reference_picture
 from gallery.reader import Gallery
 
-_NO_DESIGN: tuple[AuditKind, ...] = ("wrong_product", "blurred", "duplicate")
+_NO_DESIGN: tuple[AuditKind, ...] = ("wrong_product", "blurred")
 Progress = Callable[[int, int], None]
 """Told products done and in all."""
 
@@ -79,7 +76,7 @@ class AuditFinding:
 class Audit:
     """What an audit of `build` found, worst kind first.
 
-    audited  references that were held against siblings
+    audited  references that were held against siblings; copies of others are not
     alone    references without a sibling: they can't be judged by any
     """
 
@@ -183,31 +180,24 @@ class _Auditor:
     pictures: bool
 
     def findings(self) -> list[AuditFinding]:
-        copies = dict(self._copies())
-        found = {row: self._copy(row, *original) for row, original in copies.items()}
-        # A copy speaks for its original: both are looked at without the other.
-        hidden = {original for original, _ in copies.values()}
-        for row, causes in self._suspects(hidden).items():
-            if row not in copies:
-                accused = self._accused(row, causes, self._kin(row, copies))
-                if accused is not None:
-                    found[row] = accused
+        found = {}
+        for row, causes in self._suspects().items():
+            accused = self._accused(row, causes)
+            if accused is not None:
+                found[row] = accused
         for row, variant in self._variants(found).items():
             found[row] = variant
-        return list(found.values())
+        return [*self._copies(), *found.values()]
 
-    def _suspects(self, also: set[int]) -> dict[int, list[Suspicion]]:
-        rows: dict[int, list[Suspicion]] = {row: [] for row in also}
+    def _suspects(self) -> dict[int, list[Suspicion]]:
+        rows: dict[int, list[Suspicion]] = {}
         other = partial(elsewhere, self.gallery)
         for suspicion in suspicions(self.stored, self.look.nulls, other, rarity=self.rarity):
             rows.setdefault(suspicion.row, []).append(suspicion)
         return rows
 
-    def _accused(
-        self, row: int, causes: Sequence[Suspicion], kin: Sequence[int]
-    ) -> AuditFinding | None:
-        if not kin:
-            return None
+    def _accused(self, row: int, causes: Sequence[Suspicion]) -> AuditFinding | None:
+        kin = self.stored.kin(row)
         looked = self.look.look(self.stored, row, kin)
         elsewhere = self.look.shown_elsewhere(self.stored, row) if not looked.registered else None
         facts = Facts(
@@ -225,36 +215,15 @@ class _Auditor:
         accusation = accuse(facts)
         return None if accusation is None else self._finding(row, accusation, looked)
 
-    def _copies(self) -> Iterator[tuple[int, tuple[int, float]]]:
-        """(copy, (its original, difference)); the copy is the one of fewer pixels, then bytes."""
-        seen: set[int] = set()
-        for pair in alike_pairs(self.gallery.vectors(self.stored.product_id)):
-            motion = copy_motion(*map(self._reference, pair)) if seen.isdisjoint(pair) else None
-            if motion is None:
-                continue
-            first, second = map(self._pixels, pair)
-            gap = difference(first, second, motion)
-            if gap <= SAME:
-                copy, original = sorted(pair, key=self._worth)
-                seen.add(copy)
-                yield copy, (original, gap)
-
-    def _worth(self, row: int) -> tuple[int, int, int]:
-        height, width = self._reference(row).patches.image_size
-        name = self.stored.references[row].reference_id
-        return height * width, len(read_reference_picture(self.gallery.root, name)), -row
-
-    def _copy(self, row: int, original: int, gap: float) -> AuditFinding:
-        of = self.stored.references[original]
-        name = self._name(of.reference_id)
-        reason = f"the same photograph as {name}, encoded again, resized or cut ({gap:.1f} levels)"
-        found = self._finding(row, Accusation("duplicate", gap, SAME, reason), None)
-        found = replace(found, siblings=(of.reference_id,))
-        if self.pictures:
-            found = replace(
-                found, picture=self.look.beside(self.stored, row, self._reference(original))
-            )
-        return found
+    def _copies(self) -> Iterator[AuditFinding]:
+        for copy, (original, gap) in self.stored.profile.copies.items():
+            yield AuditFinding(
+                self.stored.product_id, copy, self._name(copy), "duplicate", gap, SAME,
+                f"the same photograph as {self._name(original)}, encoded again, resized or cut "
+                f"({gap:.1f} levels)",
+                siblings=(original,),
+                picture=self.look.beside(copy, original) if self.pictures else None,
+            )  # fmt: skip
 
     def _variants(self, found: Mapping[int, AuditFinding]) -> dict[int, AuditFinding]:
         """Groups that agree with each other and not with the rest; damage is one by one."""
@@ -318,28 +287,14 @@ class _Auditor:
             return True
         return looked.located and looked.p_value is not None and looked.p_value <= self.rarity
 
-    def _finding(self, row: int, said: Accusation, looked: Looked | None) -> AuditFinding:
+    def _finding(self, row: int, said: Accusation, looked: Looked) -> AuditFinding:
         name = self.stored.references[row].reference_id
-        picture = None
-        if self.pictures and looked is not None:
-            picture = self.look.picture(self.stored, row, looked)
+        picture = self.look.picture(self.stored, row, looked) if self.pictures else None
         return AuditFinding(
             self.stored.product_id, name, self._name(name), said.kind, said.figure, said.limit,
-            said.reason, looked.against if looked else (),
-            regions=looked.judged.findings if looked else (),
-            aligned=looked is not None and looked.registered > 0, picture=picture,
+            said.reason, looked.against,
+            regions=looked.judged.findings, aligned=looked.registered > 0, picture=picture,
         )  # fmt: skip
-
-    def _kin(self, row: int, copies: Mapping[int, tuple[int, float]]) -> list[int]:
-        return [other for other in self.stored.kin(row) if other not in copies]
-
-    def _reference(self, row: int) -> Reference:
-        name = self.stored.references[row].reference_id
-        return self.look.as_given(self.stored.product_id, name)
-
-    def _pixels(self, row: int) -> Pixels:
-        name = self.stored.references[row].reference_id
-        return read_image(read_reference_picture(self.gallery.root, name))
 
     def _name(self, reference_id: str) -> str:
         row = self.catalog.get((self.stored.product_id, reference_id))

@@ -50,7 +50,7 @@ class PristineScores:
     """Of one product, by kind of evidence.
 
     references  digest of the references they were learned against (`references_digest`)
-    count       how many they were
+    count       how many they were; copies of others are not among them
     left_out    of its references, each against its siblings
     pictures    of other pristine pictures of it, against all of them
     """

@@ -269,7 +269,7 @@ class _Bench:
             left_out = {k: profile.null_scores(priors, kind=k).tolist() for k in kinds}
             if "placed" in left_out:
                 left_out["placed"] += profile.null_scores(priors, kind="relit").tolist()
-            ids = [reference.reference_id for reference in gallery.stored(name).references]
+            ids = [reference.reference_id for reference in self.serving.counted(name)]
             found[name] = PristineScores(
                 references_digest(ids), len(ids), left_out, {kind: [] for kind in kinds}
             )

@@ -11,7 +11,6 @@ from anomaly.profile import STEP as PROFILE_STEP
 from anomaly.suspects import Cause, Suspicion, elsewhere, read_stored, suspicions
 from embeddings.images import printable
 from gallery.gates import Candidate, GateResult
-from gallery.reader import Gallery
 
 _FEW = 30  # references of which a share says too little to stop a build
 _NAMED = 20
@@ -33,12 +32,13 @@ class Contamination:
         gallery = candidate.gallery
         allowed = f"<= {self._most:.0%} of references suspected (from {_FEW} on)"
         nulls = known_nulls(gallery, step=gallery.manifest.steps.get(PROFILE_STEP, ""))
-        judged = 0
+        judged = copies = 0
         suspects: list[tuple[str, Suspicion]] = []
         for product_id in gallery.product_ids():
             stored = read_stored(gallery, product_id)
             if stored is None:
                 continue
+            copies += len(stored.profile.copies)
             judged += sum(bool(stored.kin(row)) for row in range(len(stored.references)))
             worst: dict[int, Suspicion] = {}
             for found in suspicions(stored, nulls, partial(elsewhere, gallery)):
@@ -48,15 +48,16 @@ class Contamination:
                 (f"{printable(product_id)} {stored.references[row].reference_id[:8]}", found)
                 for row, found in worst.items()
             ]
+        besides = f"; {copies} are copies of others and count for nothing" if copies else ""
         if not judged:
-            return GateResult(self.name, True, None, allowed, "no profiles to judge by")
+            return GateResult(self.name, True, None, allowed, f"no profiles to judge by{besides}")
         share = len(suspects) / judged
         passed = share <= self._most or judged < _FEW
-        return GateResult(self.name, passed, share, allowed, _message(gallery, suspects, judged))
+        text = f"{judged} of {gallery.manifest.references} references held against siblings"
+        return GateResult(self.name, passed, share, allowed, _message(text + besides, suspects))
 
 
-def _message(gallery: Gallery, suspects: list[tuple[str, Suspicion]], judged: int) -> str:
-    text = f"{judged} of {gallery.manifest.references} references held against siblings"
+def _message(text: str, suspects: list[tuple[str, Suspicion]]) -> str:
     if not suspects:
         return text
     suspects.sort(key=_worst_first)

@@ -121,8 +121,9 @@ def read_pose(record: Record, reference_id: str, vector: Floats) -> Reference | 
 
 
 def with_poses(references: Sequence[Reference], record: Record) -> list[Reference]:
-    """References in memory as the record of their profile has them."""
-    return [read_pose(record, r.reference_id, r.vector) or r for r in references]
+    """References in memory as the record of their profile has them, without copies."""
+    counted = [r for r in references if r.reference_id not in record.meta.get("copies", ())]
+    return [read_pose(record, r.reference_id, r.vector) or r for r in counted]
 
 
 def to_picture(reference: Reference | None, matrix: Matrix) -> Matrix:

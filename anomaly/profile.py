@@ -3,7 +3,8 @@
 References are turned to lie alike (`pose`); then each is examined against its nearest siblings,
 itself left out (`left_out`). That tells whether the product has a form (its references register
 with each other) or none (cookies, loose bags), what each channel says of pristine pictures, where
-on the product it says it (`tolerance`), and how far apart their vectors lie.
+on the product it says it (`tolerance`), and how far apart their vectors lie. A copy of another
+reference (`duplicates`) is left aside, as if it weren't there.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 
+from anomaly.duplicates import Copies, find_copies
 from anomaly.left_out import LeftOut, raw_of, read_left_out
 from anomaly.pipeline import SCORING, Query, examine
 from anomaly.pose import POSE_VERSION, full_size, pose, stored_poses, with_poses
@@ -32,7 +34,7 @@ from gallery.describe import Reference
 from gallery.errors import DamagedGallery
 from gallery.records import Record
 
-PROFILE_VERSION = 7
+PROFILE_VERSION = 8
 STEP = "profile"
 MOST_COMPARED = 4
 """References that a picture is compared with: the nearest ones by global vector."""
@@ -65,10 +67,12 @@ _TURNS = 0.2  # share of pairs whose print went round the body, from which the p
 @dataclass(frozen=True)
 class Profile:
     """`left_out`: one entry per reference; empty for a product with a single one. `posed`: IDs of
-    references that were brought to where another lies (`pose`)."""
+    references that were brought to where another lies (`pose`). `copies`: references that don't
+    count, and are not compared with."""
 
     left_out: tuple[LeftOut, ...]
     posed: frozenset[str] = frozenset()
+    copies: Copies = field(default_factory=dict)
 
     @property
     def has_form(self) -> bool:
@@ -192,6 +196,8 @@ class ProfileStep:
         self.fingerprint = profile_fingerprint()
 
     def __call__(self, references: Sequence[Reference]) -> Record:
+        copies = find_copies(references, self._picture)
+        references = [r for r in references if r.reference_id not in copies]
         with self._embedder.repeatable(), ThreadPoolExecutor(threads_here(self._threads)) as pool:
             poses, arrays = stored_poses(pose(references, self._picture, self._embedder, pool))
             # From what was stored: readers will see the same.
@@ -206,6 +212,8 @@ class ProfileStep:
             for name, stored in one.maps.items()
         }
         meta = {"left_out": [_entry(one, learned) for one in found], "poses": poses}
+        if copies:
+            meta["copies"] = {name: list(copy) for name, copy in copies.items()}
         return Record(STEP, meta, {**maps, **arrays})
 
     def _compared(
@@ -353,8 +361,9 @@ def read_profile(record: Record) -> Profile:
     """The profile that a build stored. Raises `DamagedGallery` if it is none."""
     try:
         entries = tuple(read_left_out(entry, record) for entry in record.meta["left_out"])
-        return Profile(entries, frozenset(record.meta.get("poses", ())))
-    except (KeyError, TypeError) as error:
+        copies = {name: (of, gap) for name, (of, gap) in record.meta.get("copies", {}).items()}
+        return Profile(entries, frozenset(record.meta.get("poses", ())), copies)
+    except (KeyError, TypeError, ValueError) as error:
         raise DamagedGallery(f"a product's profile is not one ({error!r})") from error
 
 

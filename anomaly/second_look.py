@@ -66,7 +66,8 @@ class SecondLook:
     def look(self, stored: Stored, row: int, against: Sequence[int]) -> Looked:
         """Compare a reference with the nearest of the rows `against`, at least one."""
         one, query = self._query(stored, row)
-        vectors = self._gallery.vectors(stored.product_id)[list(against)]
+        shard = self._gallery.shard_of(stored.product_id)
+        vectors = np.stack([shard.vector(stored.references[other]) for other in against])
         others = [self._of(stored, against[near]) for near in nearest_rows(one.vector, vectors)]
         theirs = Profile(tuple(stored.profile.left_out[other] for other in against))
         return self._looked(query, others, theirs, whole=stored.profile)
@@ -133,10 +134,9 @@ class SecondLook:
             threshold=calibrated.threshold if calibrated else None,
         )  # fmt: skip
 
-    def beside(self, stored: Stored, row: int, other: Reference) -> Picture:
-        """A suspect and another reference, nothing compared."""
-        image = read_image(self._picture(stored.references[row].reference_id))
-        return Picture(image, read_image(self._picture(other.reference_id)), None)
+    def beside(self, one: str, other: str) -> Picture:
+        """Two references by their IDs, nothing compared."""
+        return Picture(read_image(self._picture(one)), read_image(self._picture(other)), None)
 
     def _query(self, stored: Stored, row: int) -> tuple[Reference, Query]:
         one = self.as_given(stored.product_id, stored.references[row].reference_id)

@@ -7,6 +7,8 @@ import threading
 from collections import OrderedDict
 from dataclasses import replace
 
+import numpy as np
+
 from anomaly.calibrate import NullScores
 from anomaly.calibration import CALIBRATED, SidelineCalibration
 from anomaly.nulls import Nulls, counted, known_nulls
@@ -22,6 +24,7 @@ from gallery.identify import Identifier
 from gallery.originals import read_reference_picture
 from gallery.reader import Gallery
 from gallery.records import Record
+from gallery.shard import StoredReference
 
 _KEPT = 4096  # profiles; a few hundred bytes each
 _KEPT_RECORDS = 64  # learned on demand, with the grids and pictures of poses
@@ -91,8 +94,7 @@ class Serving:
         if self._scores is None:
             return self._own_scores(product_id)
         known = self.nulls.beyond(self.profile(product_id))
-        stored = self.gallery.stored(product_id).references
-        ids = [reference.reference_id for reference in stored]
+        ids = [reference.reference_id for reference in self.counted(product_id)]
         found = dict(self._own_scores(product_id))
         for kind in CALIBRATED:
             own = self._scores.sources(product_id, ids, kind=kind)
@@ -127,29 +129,33 @@ class Serving:
             record = self.gallery.extra(product_id, STEP, only=names)
         return self._learn(product_id) if record is None else record
 
+    def counted(self, product_id: str) -> list[StoredReference]:
+        """The references that count and that pictures are compared with: all but copies."""
+        stored, copies = self.gallery.stored(product_id), self.profile(product_id).copies
+        return [one for one in stored.references if one.reference_id not in copies]
+
     def wants_vector(self, product_id: str) -> bool:
         """Whether a query's vector is needed to choose among the product's references."""
-        return len(self.gallery.stored(product_id).references) > MOST_COMPARED
+        return len(self.counted(product_id)) > MOST_COMPARED
 
     def references(self, product_id: str, vector: Floats | None) -> list[Reference]:
-        """The references that a query is compared with, as they are posed: all, or those nearest to
-        its vector."""
+        """The references that a query is compared with, as they are posed: all that count, or those
+        nearest to its vector."""
         posed = self.profile(product_id).posed
-        stored = self.gallery.stored(product_id).references
-        shard = self.gallery.shard_of(product_id)
-        rows = list(range(len(stored)))
-        if vector is not None and len(stored) > MOST_COMPARED:
-            rows = nearest_rows(vector, self.gallery.vectors(product_id))
-        turned = posed & {stored[row].reference_id for row in rows}
+        chosen, shard = self.counted(product_id), self.gallery.shard_of(product_id)
+        if vector is not None and len(chosen) > MOST_COMPARED:
+            vectors = np.stack([shard.vector(one) for one in chosen])
+            chosen = [chosen[row] for row in nearest_rows(vector, vectors)]
+        turned = posed & {one.reference_id for one in chosen}
         record = self._learned(product_id, ArraysOf(turned)) if turned else None
 
-        def fetched(row: int) -> Reference:
-            one, found = stored[row], None
+        def fetched(one: StoredReference) -> Reference:
+            found = None
             if record is not None:
                 found = read_pose(record, one.reference_id, shard.vector(one))
             return shard.reference(product_id, one) if found is None else found
 
-        return each(fetched, rows)
+        return each(fetched, chosen)
 
     def close(self) -> None:
         self.gallery.close()

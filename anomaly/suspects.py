@@ -36,7 +36,8 @@ Cause = Literal["unlike", "unplaced", "foreign", "blurred"]
 
 @dataclass(frozen=True)
 class Stored:
-    """What a build holds of a product that needs no picture and no grid.
+    """What a build holds of a product that needs no picture and no grid, of all references but
+    copies of others.
 
     vectors    (K, D) as the index compares them
     sharpness  (K,); see `sharpness_of`
@@ -92,20 +93,24 @@ def read_stored(gallery: Gallery, product_id: str) -> Stored | None:
 def stored_of(gallery: Gallery, product_id: str, profile: Profile, sharpness: Record) -> Stored:
     """A product with a profile and a sharpness that were read or learned."""
     product = gallery.stored(product_id)
+    rows = [
+        row for row, reference in enumerate(product.references)
+        if reference.reference_id not in profile.copies
+    ]  # fmt: skip
     return Stored(
         product_id,
         product.product_no,
-        product.references,
-        gallery.index.centred(gallery.vectors(product_id)),
+        tuple(product.references[row] for row in rows),
+        gallery.index.centred(gallery.vectors(product_id))[rows],
         profile,
-        read_sharpness(sharpness, count=len(product.references)),
+        read_sharpness(sharpness, count=len(product.references))[rows],
     )
 
 
 def elsewhere(gallery: Gallery, stored: Stored, row: int) -> tuple[str, float] | None:
     """The other product whose reference is nearest to one of this, and the cosine."""
-    count = len(stored.references) + 1
-    vector = gallery.vectors(stored.product_id)[row]
+    count = len(gallery.stored(stored.product_id).references) + 1
+    vector = gallery.shard_of(stored.product_id).vector(stored.references[row])
     found = gallery.index.search(vector, count=count)
     for key, cosine in zip(found.keys, found.cosine, strict=True):
         if int(key) >> 16 != stored.product_no:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.duplicates import SAME, alike_pairs, copy_motion, difference
+from anomaly import duplicates
+from anomaly.duplicates import SAME, copy_motion, difference, find_copies
 from anomaly.groups import apartness, candidate_groups
 from embeddings import fake_embedder
 from embeddings.images import read_image
@@ -96,6 +98,22 @@ def test_a_turned_photograph_and_another_print_are_no_copies() -> None:
     assert copy_motion(reference(image), reference(print_of(2))) is None
 
 
+@pytest.mark.parametrize(("shift", "copy"), [((0, 0), True), ((6, -4), False), ((0, 5), False)])
+def test_a_product_that_was_moved_was_photographed_anew(shift, copy: bool) -> None:
+    """In the same light on plain ground, nothing else tells."""
+    pictures = []
+    for seed, (x, y) in enumerate(((0, 0), shift)):
+        image = np.full((180, 240, 3), 210, np.float32)
+        image[40 + y : 140 + y, 60 + x : 180 + x] = print_of(1)[40:140, 60:180]
+        image += np.random.default_rng(seed).normal(0, 1, image.shape)
+        pictures.append(np.clip(image, 0, 255).astype(np.uint8))
+    one, other = pictures
+    assert (copy_motion(reference(one), reference(other)) is not None) == copy
+    assert (
+        difference(one, other, np.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1.0]])) < SAME
+    )
+
+
 def test_the_same_pose_in_other_light_or_with_a_stain_is_no_copy() -> None:
     image = print_of(1)
     darker = (image * 0.9).astype(np.uint8)
@@ -113,6 +131,18 @@ def test_half_of_a_picture_is_no_copy_of_the_whole() -> None:
     assert difference(half, image, np.linalg.inv(shift)) == math.inf
 
 
-def test_only_pairs_that_are_near_are_looked_at_each_once() -> None:
-    assert alike_pairs(fan(0, 10, 40, 45)) == [(0, 1), (2, 3)]
-    assert alike_pairs(fan(0)) == []
+def test_only_pairs_that_are_near_are_looked_at_each_once(monkeypatch) -> None:
+    looked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(
+        duplicates, "copy_motion",
+        lambda *pair: looked.append(tuple(sorted(r.reference_id for r in pair))),
+    )  # fmt: skip
+    one = reference(print_of(1))
+    for degrees, wanted in (((0, 10, 40, 45), [("0", "1"), ("2", "3")]), ((0,), [])):
+        looked.clear()
+        rows = [
+            replace(one, reference_id=str(row), vector=vector)
+            for row, vector in enumerate(fan(*degrees))
+        ]
+        assert find_copies(rows, lambda name: b"") == {}
+        assert sorted(looked) == wanted

@@ -159,13 +159,13 @@ def test_what_registers_counts_only_where_the_patches_bear_it_out() -> None:
     plain = reference_of(np.full((*SIZE, 3), 210, np.uint8), "plain")
     other = replace(one, reference_id="b", patches=plain.patches)
     assert register(one.keypoints, other.keypoints).ok
-    original, empty = (
+    original, moved, empty = (
         cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
-        for image in (posed(*POSES[0]), np.full((*SIZE, 3), 210, np.uint8))
+        for image in (posed(*POSES[0]), posed(*POSES[1]), np.full((*SIZE, 3), 210, np.uint8))
     )
     for pair, picture, wanted in (
         ([one, other], {"a": original, "b": empty}, 0),
-        ([one, replace(one, reference_id="b")], {"a": original, "b": original}, 1),
+        ([one, reference_of(posed(*POSES[1]), "b")], {"a": original, "b": moved}, 1),
     ):
         step = ProfileStep(EMBEDDER, picture.__getitem__)
         blank = read_profile(step(pair)).left_out[1]  # held against the printed one
