@@ -78,11 +78,11 @@ def test_without_a_set_or_a_parent_there_is_nothing_to_get_worse_at(
     root: Path, confirmed: Path
 ) -> None:
     with Gallery.open(root) as gallery:
-        found = Regression(fake_embedder())(Candidate(gallery, gallery, ()))
+        found = Regression(fake_embedder(size_px=64))(Candidate(gallery, gallery, ()))
         assert (found.passed, found.figure) == (True, None)
         assert "amiss freeze" in found.message
         freeze(confirmed, root)
-        first = Regression(fake_embedder())(Candidate(gallery, None, ()))
+        first = Regression(fake_embedder(size_px=64))(Candidate(gallery, None, ()))
     assert (first.passed, first.figure) == (True, 0)
 
 
