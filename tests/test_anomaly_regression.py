@@ -46,7 +46,7 @@ def judged(root: Path, monkeypatch: pytest.MonkeyPatch, now: Any, before: Any) -
             return SimpleNamespace(verdict=verdicts(request.name))
 
         monkeypatch.setattr("anomaly.inspection.inspect_picture", inspect)
-        return Regression(fake_embedder())(Candidate(candidate, parent, ()))
+        return Regression(fake_embedder(size_px=64))(Candidate(candidate, parent, ()))
 
 
 def right(name: str) -> str:
