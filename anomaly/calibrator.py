@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from anomaly.answer import Request
 from anomaly.builder import Progress, _quiet, embedder_for
 from anomaly.calibrate import within
 from anomaly.calibration import (
@@ -29,7 +30,7 @@ from anomaly.calibration import (
 )
 from anomaly.calibration_report import calibration_page
 from anomaly.config import inspect_config
-from anomaly.inspection import Request, inspect_picture
+from anomaly.inspection import inspect_picture
 from anomaly.log import InspectionLog
 from anomaly.nulls import comparable_fields, counted
 from anomaly.operating import OperatingPoint, Shown, operating_points

@@ -5,27 +5,23 @@ The order in which evidence is asked for is here; what it means is in the stages
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
-import numpy as np
-
 from anomaly.align import features
+from anomaly.answer import Request, answer, with_figures
 from anomaly.decide import Decision, Facts, decide
 from anomaly.doubt import in_doubt, stranger, unless_mistaken, unless_stranger
 from anomaly.explain import product_extent
 from anomaly.picture import draw_picture, units_left
-from anomaly.pipeline import SCORING, Judgement, Query, StageClock, examine, judge
+from anomaly.pipeline import Judgement, Query, StageClock, examine, judge
 from anomaly.pose import to_picture
 from anomaly.profile import Profile
 from anomaly.recognise import Recognised, better_product, recognise
-from anomaly.results import AlignmentSummary, Evidence, Inspection, Picture, Reason, Units
+from anomaly.results import AlignmentSummary, Evidence, Inspection, Reason, Units
 from anomaly.serving import Serving
 from embeddings.exposure import clipped_pixels
-from embeddings.fingerprint import digest_json
 from embeddings.foreground import estimate_foreground, given_foreground
 from embeddings.images import Mask, Pixels
 from embeddings.keypoints import Keypoints
@@ -35,29 +31,8 @@ from embeddings.registration import MIN_INLIERS
 from embeddings.unlikeness import cells_of
 from gallery.describe import Reference
 from gallery.identify import Identification, Look
-from gallery.reader import Gallery
 
 _SEEN = 0.1  # foreground confidence from which there is something in the picture
-_DAMAGE = ("damaged", "review")  # verdicts that findings explain
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked: a picture, and what is known of it.
-
-    name        how the caller calls the picture
-    product_id  the claimed product, or None: identify it
-    picture     whether to keep what overlays are drawn from
-    review      a rate beyond the budget up to which a person looks, or None
-    """
-
-    pixels: Pixels
-    name: str
-    product_id: str | None
-    mask: Mask | None
-    budget: float
-    picture: bool
-    review: float | None = None
 
 
 def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) -> Inspection:
@@ -66,7 +41,7 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
     if (claimed := request.product_id) is not None:
         if claimed not in serving.gallery:
             text = f"{claimed!r} is not among the gallery's {len(serving.gallery)} products"
-            return _result(request, serving, clock, Decision(
+            return answer(request, serving, clock, Decision(
                 "unknown_product", Reason("not_in_gallery", text)))  # fmt: skip
         claimed = serving.gallery.stored(claimed).product_id  # as the gallery spells it
         return _against(replace(request, product_id=claimed), serving, claimed, look, clock)
@@ -76,7 +51,7 @@ def inspect_picture(request: Request, serving: Serving, *, clock: StageClock) ->
         likely = _recognise(look, _as_given(look), serving)
     decision = stranger(likely, serving, known=lambda: _identified(_as_given(look), serving, clock))
     if decision is not None:
-        return _result(request, serving, clock, decision)
+        return answer(request, serving, clock, decision)
     return _against(request, serving, likely[0].product_id, look, clock)
 
 
@@ -88,14 +63,6 @@ def identify_picture(
     request = Request(pixels, "", None, mask, budget=0.0, picture=False)
     look = _embedded(_look(request, clock), serving, clock)
     return _identified(_as_given(look), serving, clock, top=top)
-
-
-def config_digest(
-    budget: float, *, review: float | None = None, calibration_id: str | None = None
-) -> str:
-    """What the settings of an inspection are called in its result."""
-    operators = [] if review is None and calibration_id is None else [review, calibration_id]
-    return digest_json([SCORING.digest, budget, *operators])[:16]
 
 
 def _look(request: Request, clock: StageClock) -> Query:
@@ -159,9 +126,9 @@ def _against(
     if in_doubt(decision, facts, evidence, judged, serving, claimed=claimed):
         decision = _held_to(decision, facts, query, evidence, serving, clock, claimed=claimed)
     if decision.verdict == "unknown_product":
-        return _result(request, serving, clock, decision)
-    result = _result(request, serving, clock, decision, product_id=product_id)
-    result = _with_figures(result, evidence, judged, facts)
+        return answer(request, serving, clock, decision)
+    result = answer(request, serving, clock, decision, product_id=product_id)
+    result = with_figures(result, evidence, judged, facts)
     return _with_picture(result, request, evidence, judged, serving, clock)
 
 
@@ -336,64 +303,3 @@ def _summary(evidence: Evidence, profile: Profile) -> AlignmentSummary:
         overlap_fraction=found.overlap_fraction,
         matrix=tuple(tuple(float(x) for x in row) for row in matrix),
     )
-
-
-def _result(
-    request: Request,
-    serving: Serving,
-    clock: StageClock,
-    decision: Decision,
-    *,
-    product_id: str | None = None,
-) -> Inspection:
-    gallery = serving.gallery
-    config = config_digest(
-        request.budget, review=request.review, calibration_id=serving.calibration_id
-    )
-    return Inspection(
-        inspection_id=_inspection_id(request, gallery, config),
-        image=request.name,
-        product_id=product_id or request.product_id,
-        product_id_source="identified" if request.product_id is None else "claimed",
-        verdict=decision.verdict,
-        reason=decision.reason,
-        build=gallery.build_id,
-        delta=gallery.delta_id,
-        catalog_seq=gallery.catalog_seq,
-        config=config,
-        timings_ms=dict(clock.milliseconds),
-        picture=Picture(request.pixels, None, None) if request.picture else None,
-    )
-
-
-def _with_figures(
-    result: Inspection, evidence: Evidence, judged: Judgement, facts: Facts
-) -> Inspection:
-    calibrated = judged.calibrated
-    value = judged.scored.score
-    if not math.isfinite(value):  # nothing to scale by: the raw evidence, as it is
-        raw = [c.score for c in evidence.comparison.channels if math.isfinite(c.score)]
-        value = max(raw, default=0.0)
-    judged_damage = result.verdict in _DAMAGE
-    return replace(
-        result,
-        score=value,
-        p_value=calibrated.p_value if calibrated else None,
-        threshold=calibrated.threshold if calibrated else None,
-        calibration=calibrated.calibration if calibrated else None,
-        findings=judged.findings if judged_damage else (),
-        units=facts.units if judged_damage else None,
-        references=evidence.reference_ids,
-        alignment=facts.alignment,
-        evidence=evidence.comparison.kind,
-    )
-
-
-def _inspection_id(request: Request, gallery: Gallery, config: str) -> str:
-    """The same for the same picture, claim, build, delta and settings, in any process."""
-    digest = hashlib.sha256(str(request.pixels.shape).encode())
-    digest.update(np.ascontiguousarray(request.pixels).data)
-    if request.mask is not None:
-        digest.update(np.packbits(request.mask).data)
-    serves = gallery.build_id if gallery.delta_id is None else [gallery.build_id, gallery.delta_id]
-    return digest_json([digest.hexdigest(), request.product_id, serves, config])[:20]

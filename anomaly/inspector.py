@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.answer import Request
 from anomaly.builder import embedder_for
 from anomaly.calibration import Rates, check_rates, current_calibration, rates_of
 from anomaly.config import InspectConfig, inspect_config
 from anomaly.errors import ArgumentError, ViewsError
-from anomaly.inspection import Request, identify_picture, inspect_picture
+from anomaly.inspection import identify_picture, inspect_picture
 from anomaly.item import ItemInspection, agreed_product, decide_item
 from anomaly.pipeline import StageClock
 from anomaly.results import Inspection, Unreadable

@@ -148,7 +148,8 @@ class Regression:
 
 def _wrong(cases: Sequence[Case], gallery: Gallery, embedder: Embedder) -> set[Case]:
     """The cases that a build answers wrongly."""
-    from anomaly.inspection import Request, inspect_picture
+    from anomaly.answer import Request
+    from anomaly.inspection import inspect_picture
     from anomaly.pipeline import StageClock
     from anomaly.serving import Serving
 

@@ -63,7 +63,8 @@ def test_what_is_told_of_posed_references_is_told_of_their_pictures_as_given(gal
 
 
 def test_every_reference_is_asked_place_by_place_however_it_lies(gallery: Path) -> None:
-    from anomaly.inspection import Request, _look
+    from anomaly.answer import Request
+    from anomaly.inspection import _look
     from anomaly.pipeline import StageClock, examine, usable
 
     query = _look(Request(photograph(QUERY, 9).image, "", NAME, None, 0.01, False), StageClock())

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from PIL import Image
 
-from anomaly.inspection import Request, _look
+from anomaly.answer import Request
+from anomaly.inspection import _look
 from anomaly.nulls import Nulls, read_shipped
 from anomaly.pipeline import Judgement, Query, StageClock, _embed, examine, judge
 from anomaly.pose import with_poses
