@@ -73,17 +73,16 @@ def unless_stranger(decision: Decision, facts: Facts, found: Identification) -> 
 
 
 def unless_mistaken(decision: Decision, facts: Facts, found: Identification) -> Decision:
-    """Of a claimed picture that lies on no reference: to be reviewed where identification doesn't
-    know it for the claimed product."""
-    if found.known is None or decision.verdict != "ok" or _shows(found, facts.product_id):
+    """Of a claimed picture that lies on no reference: to be reviewed where another product than the
+    claimed one is likeliest. Whether that is known to be shown is not asked: a claim says more."""
+    likeliest = found.candidates[0].product_id
+    if decision.verdict != "ok" or likeliest == facts.product_id:
         return decision
-    nearest = found.candidates[0].product_id
-    looks = "" if nearest == facts.product_id else f": it looks more like {nearest!r}"
     text = (
-        f"it could be aligned with no reference of {facts.product_id!r}, and is not known to "
-        f"show it{looks}"
+        f"it could be aligned with no reference of {facts.product_id!r}, and looks more like "
+        f"{likeliest!r}"
     )
-    return Decision("review", Reason("not_known", text))
+    return Decision("review", Reason("looks_otherwise", text))
 
 
 def _shows(found: Identification, product_id: str) -> bool:

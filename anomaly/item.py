@@ -21,7 +21,7 @@ from anomaly.calibrate import within
 from anomaly.results import Inspection, Reason, Unreadable, Verdict
 
 # Reasons whose p-value is of a comparison that is not trusted.
-_NO_EVIDENCE = {"not_aligned", "not_known", "not_sharp"}
+_NO_EVIDENCE = {"not_aligned", "looks_otherwise", "not_sharp"}
 
 
 @dataclass(frozen=True)
