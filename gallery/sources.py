@@ -224,10 +224,10 @@ def _parquet_rows(table: Path, source: Source) -> Iterator[Mapping[str, object]]
     import pyarrow.parquet
 
     try:
-        file = pyarrow.parquet.ParquetFile(table)
+        file = pyarrow.parquet.ParquetFile(table, pre_buffer=False)
         _check_columns(table, file.schema_arrow.names, source)
         names = [n for n in file.schema_arrow.names if n in COLUMNS]
-        for batch in file.iter_batches(columns=names):
+        for batch in file.iter_batches(columns=names, use_threads=False):
             yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise SourceError(f"{table}: not a readable Parquet file ({error})") from error
