@@ -181,7 +181,10 @@ class _Auditor:
 
     def findings(self) -> list[AuditFinding]:
         found = {}
+        told = self.stored.profile.alike
         for row, causes in self._suspects().items():
+            if self.stored.references[row].reference_id in told:
+                continue
             accused = self._accused(row, causes)
             if accused is not None:
                 found[row] = accused
@@ -216,7 +219,7 @@ class _Auditor:
         return None if accusation is None else self._finding(row, accusation, looked)
 
     def _copies(self) -> Iterator[AuditFinding]:
-        for copy, (original, gap) in self.stored.profile.copies.items():
+        for copy, (original, gap, _) in self.stored.profile.alike.items():
             yield AuditFinding(
                 self.stored.product_id, copy, self._name(copy), "duplicate", gap, SAME,
                 f"the same photograph as {self._name(original)}, encoded again, resized or cut "

@@ -1,7 +1,8 @@
 """The same photograph twice: encoded again, resized, its borders cut. It adds nothing: what a
 product's references say of each other (`profile`) would say that none ever differ, and two copies
-of a bad picture would vouch for each other. So a copy counts for nothing while its original is
-there.
+of a bad picture would vouch for each other. So what is a copy for certain (`CERTAIN`) counts for
+nothing while its original is there. Photographs from a steady rig may be nearly as alike: up to
+`SAME` a person is told of them, and they count.
 
 Exactly the same bytes are refused at import already. A photograph without local features to
 register is known again only where its pixels stayed as they were.
@@ -11,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from embeddings.images import Pixels, read_image
 from embeddings.patches import Floats
@@ -21,7 +24,11 @@ from embeddings.registration import Matrix, inverse, register, transform
 from gallery.describe import Reference
 
 SAME = 2.0
-"""Mean difference in grey levels up to which two pictures are one."""
+"""Mean difference in grey levels up to which two pictures may be one."""
+CERTAIN = 0.4
+"""The same up to which they are: JPEG of quality 80 makes 0.2 to 0.5, photographs under light
+that is steady to half a per cent 0.5 and more."""
+_WORST = 8.0  # grey levels that a place may differ by then
 _ALIKE = 0.93  # cosine from which a pair is looked at: 3 % cut off cost up to 0.04
 _MOST_PAIRS = 8  # nearest originals that each reference is held against
 _KEPT = 4  # pictures in memory; one of 12 megapixels is 36 MB
@@ -34,14 +41,20 @@ _SAMPLED = cv2.INTER_NEAREST_EXACT  # means over areas take as long as registeri
 _TRUSTED, _OVERLAPPING = 0.5, 0.6  # confidence in masks, and how far those of copies agree
 
 
-Copies = Mapping[str, tuple[str, float]]
-"""By reference ID of a copy: its original's, and how much they differ (`difference`)."""
+Copies = Mapping[str, tuple[str, float, bool]]
+"""By reference ID of a copy: its original's, how much they differ (`difference`), and whether it is
+one for certain."""
+
+
+def certain(alike: Mapping[str, Sequence[Any]]) -> Copies:
+    """Those that are copies for certain."""
+    return {name: (of, gap, sure) for name, (of, gap, sure) in alike.items() if sure}
 
 
 def find_copies(references: Sequence[Reference], picture: Callable[[str], bytes]) -> Copies:
-    """The copies among a product's references; of two, the one of fewer pixels, then bytes, or that
-    came later, is the copy. `picture` gives the original of a reference, by its ID; it is asked
-    only where vectors are alike."""
+    """The copies among a product's references, certain or not; of two, the one of fewer pixels,
+    then bytes, or that came later, is the copy. `picture` gives the original of a reference, by
+    its ID; it is asked only where vectors are alike."""
     vectors = np.stack([reference.vector for reference in references])
     likeness = vectors @ vectors.T
     np.fill_diagonal(likeness, -1)
@@ -53,31 +66,33 @@ def find_copies(references: Sequence[Reference], picture: Callable[[str], bytes]
 
     pixels = lru_cache(_KEPT)(lambda name: read_image(picture(name)))
     originals: list[int] = []
-    found: dict[str, tuple[str, float]] = {}
+    found: dict[str, tuple[str, float, bool]] = {}
     for row in sorted(np.flatnonzero(alike.any(axis=1)).tolist(), key=worth, reverse=True):
         near = sorted((o for o in originals if alike[row, o]), key=lambda o: -likeness[row, o])
         for original in near[:_MOST_PAIRS]:
             one, other = references[row], references[original]
-            gap = _gap(one, other, pixels)
-            if gap <= SAME:
-                found[one.reference_id] = other.reference_id, float(f"{gap:.5g}")
+            motion = _motion(one, other)
+            if motion is None:
+                continue
+            pair = pixels(one.reference_id), pixels(other.reference_id)
+            if (gap := difference(*pair, motion)) <= SAME:
+                sure = _surely(*pair, motion)
+                found[one.reference_id] = other.reference_id, float(f"{gap:.5g}"), sure
                 break
         else:
             originals.append(row)
     return found
 
 
-def _gap(one: Reference, other: Reference, pixels: Callable[[str], Pixels]) -> float:
-    """`difference` of two references; infinite where they can't be copies."""
+def _motion(one: Reference, other: Reference) -> Matrix | None:
+    """`copy_motion`, unless thumbnails tell that the pictures can't be copies."""
     motion = copy_motion(one, other)
-    if motion is None:
-        return float("inf")
     small = one.thumbnail, other.thumbnail
-    if small[0] is not None and small[1] is not None:
+    if motion is not None and small[0] is not None and small[1] is not None:
         scaled = _to_thumbnail(other) @ motion @ np.linalg.inv(_to_thumbnail(one))
         if difference(small[0], small[1], scaled) > _SCREENED:
-            return float("inf")
-    return difference(pixels(one.reference_id), pixels(other.reference_id), motion)
+            return None
+    return motion
 
 
 def _to_thumbnail(reference: Reference) -> Matrix:
@@ -137,6 +152,20 @@ def _same_place(one: Reference, other: Reference) -> bool:
 def difference(one: Pixels, other: Pixels, motion: Matrix) -> float:
     """Mean difference in grey levels where the moved picture covers the other; infinite where it
     covers less than four fifths of it, or of itself."""
+    off, covered = _off(one, other, motion)
+    return float(off[covered].mean()) if covered.any() else float("inf")
+
+
+def _surely(one: Pixels, other: Pixels, motion: Matrix) -> bool:
+    """Whether copies are so alike, at their worst place too: a scratch is small."""
+    off, covered = _off(one, other, motion)
+    worst = cv2.blur(off, (3, 3))[covered].max()
+    return bool(off[covered].mean() <= CERTAIN and worst <= _WORST)
+
+
+def _off(one: Pixels, other: Pixels, motion: Matrix) -> tuple[Floats, NDArray[np.bool_]]:
+    """(h, w) of the other's frame: difference, and where it is covered; nowhere where too little
+    is."""
     height, width = other.shape[:2]
     scale = min(1.0, _SIDE / max(height, width))
     size = max(1, round(scale * width)), max(1, round(scale * height))
@@ -148,8 +177,8 @@ def difference(one: Pixels, other: Pixels, motion: Matrix) -> float:
     covered = cv2.resize(inside, size, interpolation=cv2.INTER_AREA) > 0.999
     own = float(inside.sum()) / (float(np.linalg.det(motion[:2, :2])) * one.shape[0] * one.shape[1])
     if covered.mean() < _LEAST_OVERLAP or own < _LEAST_OVERLAP:
-        return float("inf")
-    return float(np.abs(small - there)[covered].mean())
+        covered[:] = False
+    return np.abs(small - there), covered
 
 
 def _grey(image: Pixels) -> Floats:

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 from anomaly.align import align
+from anomaly.duplicates import certain
 from anomaly.results import Pairing
 from anomaly.view import brought, wants_turning
 from embeddings.embedder import Embedder
@@ -122,7 +123,8 @@ def read_pose(record: Record, reference_id: str, vector: Floats) -> Reference | 
 
 def with_poses(references: Sequence[Reference], record: Record) -> list[Reference]:
     """References in memory as the record of their profile has them, without copies."""
-    counted = [r for r in references if r.reference_id not in record.meta.get("copies", ())]
+    copies = certain(record.meta.get("alike", {}))
+    counted = [r for r in references if r.reference_id not in copies]
     return [read_pose(record, r.reference_id, r.vector) or r for r in counted]
 
 

@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from anomaly.duplicates import Copies, find_copies
+from anomaly.duplicates import Copies, certain, find_copies
 from anomaly.left_out import LeftOut, raw_of, read_left_out
 from anomaly.pipeline import SCORING, Query, examine
 from anomaly.pose import POSE_VERSION, full_size, pose, stored_poses, with_poses
@@ -67,12 +67,17 @@ _TURNS = 0.2  # share of pairs whose print went round the body, from which the p
 @dataclass(frozen=True)
 class Profile:
     """`left_out`: one entry per reference; empty for a product with a single one. `posed`: IDs of
-    references that were brought to where another lies (`pose`). `copies`: references that don't
-    count, and are not compared with."""
+    references that were brought to where another lies (`pose`). `alike`: those that are copies
+    of others or nearly are."""
 
     left_out: tuple[LeftOut, ...]
     posed: frozenset[str] = frozenset()
-    copies: Copies = field(default_factory=dict)
+    alike: Copies = field(default_factory=dict)
+
+    @property
+    def copies(self) -> Copies:
+        """References that don't count, and are not compared with."""
+        return certain(self.alike)
 
     @property
     def has_form(self) -> bool:
@@ -196,8 +201,8 @@ class ProfileStep:
         self.fingerprint = profile_fingerprint()
 
     def __call__(self, references: Sequence[Reference]) -> Record:
-        copies = find_copies(references, self._picture)
-        references = [r for r in references if r.reference_id not in copies]
+        alike = find_copies(references, self._picture)
+        references = [r for r in references if r.reference_id not in certain(alike)]
         with self._embedder.repeatable(), ThreadPoolExecutor(threads_here(self._threads)) as pool:
             poses, arrays = stored_poses(pose(references, self._picture, self._embedder, pool))
             # From what was stored: readers will see the same.
@@ -212,8 +217,8 @@ class ProfileStep:
             for name, stored in one.maps.items()
         }
         meta = {"left_out": [_entry(one, learned) for one in found], "poses": poses}
-        if copies:
-            meta["copies"] = {name: list(copy) for name, copy in copies.items()}
+        if alike:
+            meta["alike"] = {name: list(copy) for name, copy in alike.items()}
         return Record(STEP, meta, {**maps, **arrays})
 
     def _compared(
@@ -361,8 +366,8 @@ def read_profile(record: Record) -> Profile:
     """The profile that a build stored. Raises `DamagedGallery` if it is none."""
     try:
         entries = tuple(read_left_out(entry, record) for entry in record.meta["left_out"])
-        copies = {name: (of, gap) for name, (of, gap) in record.meta.get("copies", {}).items()}
-        return Profile(entries, frozenset(record.meta.get("poses", ())), copies)
+        alike = {n: (of, gap, sure) for n, (of, gap, sure) in record.meta.get("alike", {}).items()}
+        return Profile(entries, frozenset(record.meta.get("poses", ())), alike)
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedGallery(f"a product's profile is not one ({error!r})") from error
 

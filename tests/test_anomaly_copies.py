@@ -52,7 +52,7 @@ def copies_of(images: Pictures, sizes: dict[str, int] | None = None) -> dict[str
         data = cv2.imencode(".png", images[name][:, :, ::-1])[1].tobytes()
         return data.ljust((sizes or {}).get(name, 1_000_000), b"\0")
 
-    return {name: of for name, (of, _) in find_copies(references, png).items()}
+    return {name: of for name, (of, *_) in find_copies(references, png).items()}
 
 
 def test_of_two_that_are_one_photograph_the_poorer_or_later_is_the_copy() -> None:
@@ -83,14 +83,39 @@ def test_what_has_no_local_features_is_known_again_by_its_pixels() -> None:
 
 
 def test_a_profile_is_to_the_last_bit_what_it_would_be_without_copies() -> None:
-    small = {f"small{n}": cv2.resize(posed(*POSES[n]), (180, 135)) for n in (1, 2)}
-    first, second = small.items()
-    record = learned(dict([first]) | flat(3) | dict([second]))
-    assert {copy: of for copy, (of, _) in read_profile(record).copies.items()} == {
-        "small1": "r1", "small2": "r2",
+    record = learned(flat(3) | {f"again{n}": posed(*POSES[n]) for n in (1, 2)})
+    assert {copy: of for copy, (of, *_) in read_profile(record).copies.items()} == {
+        "again1": "r1", "again2": "r2",
     }  # fmt: skip
-    meta = {key: value for key, value in record.meta.items() if key != "copies"}
+    meta = {key: value for key, value in record.meta.items() if key != "alike"}
     assert replace(record, meta=meta).digest() == learned(flat(3)).digest()
+
+
+def _from_a_rig(seed: int, *, scratched: bool = False) -> np.ndarray:
+    """The same product in the same place, photographed anew: noise, and a little more light."""
+    rng = np.random.default_rng(seed)
+    image = posed(*POSES[0]).astype(np.float32)
+    if scratched:
+        image[60:70, 80:92] = 20
+    image = image * (1 + 0.005 * (-1) ** seed) + rng.normal(0, 3, image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def test_photographs_from_a_steady_rig_are_told_of_but_count() -> None:
+    """They are as alike as copies of poor quality are."""
+    images = {f"r{n}": _from_a_rig(n) for n in range(3)}
+    profile = read_profile(learned(images))
+    assert profile.alike
+    assert profile.copies == {}
+    assert len(profile.left_out) == 3
+
+
+def test_a_scratch_makes_no_copy() -> None:
+    whole = posed(*POSES[0])
+    scratched = whole.copy()
+    scratched[60:66, 80:86] = 20
+    assert read_profile(learned({"a": whole, "b": scratched})).copies == {}
+    assert len(read_profile(learned({"a": whole, "b": again(0)})).copies) == 1
 
 
 def test_copies_alone_are_a_single_reference() -> None:
@@ -165,7 +190,7 @@ def test_copies_change_no_answer_by_a_delta_nor_by_a_rebuild(
     report = rebuild(built)
     assert report.published
     for root in (two / "copied", built):
-        assert replace(learned_at(root), copies={}) == learned_at(two / "plain")
+        assert replace(learned_at(root), alike={}) == learned_at(two / "plain")
         assert len(learned_at(root).copies) == 2
     for take in (31, 32, 33):
         image = shoot(CARTON, take).image
