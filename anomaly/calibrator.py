@@ -48,8 +48,9 @@ from gallery.publish import read_current
 from gallery.reader import Gallery
 from gallery.sources import Problem, read_source
 
-_UNDECIDED = ("cannot_compare", "wrong_product", "unknown_product")
-_LOOKED_AT = {"seen_before", "cannot_compare", "wrong_product", "no_longer_known"}
+_UNDECIDED = ("cannot_compare", "wrong_product", "unknown_product", "not_sharp")
+"""Verdicts and reasons of pictures whose score no threshold is held to."""
+_LOOKED_AT = {"seen_before", "cannot_compare", "wrong_product", "not_sharp", "no_longer_known"}
 
 
 @dataclass(frozen=True)
@@ -325,13 +326,20 @@ class _Bench:
         self.seen.add(digest)
         request = Request(pixels, picture.where, picture.product_id, mask, 0.01, False)
         result = inspect_picture(request, self.serving, clock=StageClock())
-        if result.verdict in _UNDECIDED and not damaged:
-            self._leave(picture, result.verdict, result.reason.text)
+        undecided = _undecided(result)
+        if undecided is not None and not damaged:
+            self._leave(picture, undecided, result.reason.text)
             return None
         return _shown(result)
 
     def _leave(self, picture: Evidenced, code: str, message: str) -> None:
         self.left.append(Problem(picture.where, code, message))
+
+
+def _undecided(result: Inspection) -> str | None:
+    """The verdict or reason by which no score decides; None where one does."""
+    said = (result.verdict, result.reason.code)
+    return next((word for word in said if word in _UNDECIDED), None)
 
 
 def _shown(result: Inspection) -> Shown:
@@ -340,7 +348,7 @@ def _shown(result: Inspection) -> Shown:
     assert result.evidence is not None
     assert result.score is not None
     in_its_place = result.alignment.status == "aligned" or result.evidence == "loose"
-    decided = in_its_place and result.verdict not in _UNDECIDED
+    decided = in_its_place and _undecided(result) is None
     return Shown(result.product_id, result.evidence, result.score, decided=decided)
 
 

@@ -247,9 +247,9 @@ def _pictures(result: _Result) -> tuple[Inspection | Unreadable, ...]:
 
 
 def _keep(record: InspectionLog, result: _Result, mask: Path | None) -> None:
-    marked = None if mask is None else read_bytes(mask)
     for view in _pictures(result):
         if isinstance(view, Inspection):
+            marked = None if mask is None else read_bytes(mask)
             record.append(view, read_bytes(view.image), mask_bytes=marked)
 
 

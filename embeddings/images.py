@@ -133,6 +133,8 @@ def read_mask(source: ImageSource, *, size: tuple[int, int], name: str | None = 
     name = describe_source(source) if name is None else name
     if isinstance(source, np.ndarray) and source.dtype == np.bool_:
         source = source.astype(np.uint8) * 255
+    elif isinstance(source, np.ndarray) and source.dtype == np.uint16 and source.size:
+        source = (source > source.max() // 2).astype(np.uint8) * 255
     grey = read_image(source, backdrop="black", name=f"mask {name}").max(axis=2)
     if grey.shape != size:
         raise MaskError(

@@ -10,6 +10,7 @@ from embeddings.images import printable
 from gallery.errors import SourceError
 
 _DIGITS = 8  # of an ID that are enough
+_MOST_NAMES = 5000  # among which a slip is looked for, a tenth of a second
 _ALIKE = 0.7  # difflib's ratio from which a name may be a slip for another
 
 
@@ -49,8 +50,11 @@ def is_named(row: Named, name: str) -> bool:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A question that names the nearest of `known`, for the end of a message; empty if none is."""
+    """A question that names the nearest of `known`, for the end of a message; empty if none is. Of
+    very many, one in other letter case: others take seconds to find."""
     folded = {other.casefold(): other for other in known}
+    if len(folded) > _MOST_NAMES:
+        folded = {key: folded[key] for key in folded.keys() & {name.casefold()}}
     for nearest in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=_ALIKE):
         return f"; did you mean {folded[nearest]!r}?"
     return ""

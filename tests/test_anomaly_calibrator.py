@@ -242,6 +242,10 @@ def test_a_picture_whose_best_reference_was_refuted_is_of_the_kind_that_others_m
     loose = calibrator._shown(replace(result, evidence="loose"))
     assert loose.decided
     assert not calibrator._shown(replace(result, evidence="anywhere")).decided
+    blurred = replace(result, alignment=AlignmentSummary("aligned"), reason=Reason("not_sharp", ""))
+    assert not calibrator._shown(blurred).decided
+    sharp = replace(blurred, reason=Reason("in_review_band", ""))
+    assert calibrator._shown(sharp).decided
 
 
 def test_the_score_is_the_same_as_without_a_calibration(

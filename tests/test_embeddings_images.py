@@ -238,6 +238,12 @@ def test_mask_may_be_an_array_of_bools() -> None:
         read_mask(np.zeros((2, 3), bool), size=(2, 3))
 
 
+def test_a_mask_in_16_bits_is_one_however_dark() -> None:
+    marked = np.array([[0, 1000, 0], [0, 1, 1000]], np.uint16)
+    found = read_mask(marked, size=(2, 3))
+    np.testing.assert_array_equal(found, marked == 1000)
+
+
 @pytest.mark.parametrize(
     "mask", [np.ones(5, bool), np.ones((2, 3, 2), bool), np.ones((2, 3)), b"no picture", "gone.png"]
 )

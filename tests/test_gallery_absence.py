@@ -94,3 +94,11 @@ def test_what_the_catalog_holds_beyond_the_build_is_said_to_wait(
     shutil.rmtree(root / "catalog")
     assert why_absent(root, "product-04", served=["product-00"]) == "; did you mean 'product-00'?"
     assert why_absent(root, "no\nID", served=["carton"]) == ""
+
+
+def test_among_very_many_names_only_letter_case_is_forgiven() -> None:
+    """A slip would take seconds to find, for each picture of a batch."""
+    names = [f"product-{number:05d}" for number in range(5001)]
+    assert did_you_mean("PRODUCT-00007", names) == "; did you mean 'product-00007'?"
+    assert did_you_mean("prodct-00007", names) == ""
+    assert did_you_mean("prodct-00007", names[:5000]) != ""
