@@ -118,13 +118,12 @@ def _against(
         fine=judged.fine,
         score=judged.scored.score,
     )
-    several = len(serving.gallery) > 1
-    if several and (summary.status == "failed" or judged.suspicious):
+    if len(serving.gallery) > 1 and (summary.status == "failed" or judged.suspicious):
         other = _other_product(query, evidence, product_id, summary, serving, clock)
         facts = replace(facts, other_product=other)
     decision = decide(facts)
     claimed = request.product_id is not None
-    if several and in_doubt(decision, facts, evidence, judged, serving, claimed=claimed):
+    if in_doubt(decision, facts, evidence, judged, serving, claimed=claimed):
         decision = _held_to(decision, facts, query, evidence, serving, clock, claimed=claimed)
     if decision.verdict == "unknown_product":
         return answer(request, serving, clock, decision)
