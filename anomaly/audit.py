@@ -11,7 +11,7 @@ A first look at what the build stored suspects (`suspects`), a second examines t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -180,27 +180,35 @@ class _Auditor:
     pictures: bool
 
     def findings(self) -> list[AuditFinding]:
+        alike = self._alike()
         found = {}
-        told = self.stored.profile.alike
-        for row, causes in self._suspects().items():
-            if self.stored.references[row].reference_id in told:
-                continue
-            accused = self._accused(row, causes)
+        for row, causes in self._suspects(alike).items():
+            # What may be a copy speaks for its original: both are looked at without the other.
+            kin = [other for other in self.stored.kin(row) if other not in alike]
+            accused = self._accused(row, causes, kin) if kin else None
             if accused is not None:
                 found[row] = accused
-        for row, variant in self._variants(found).items():
+        for row, variant in self._variants(found, alike).items():
             found[row] = variant
-        return [*self._copies(), *found.values()]
+        named = {finding.reference_id for finding in found.values()}
+        return [*(c for c in self._copies() if c.reference_id not in named), *found.values()]
 
-    def _suspects(self) -> dict[int, list[Suspicion]]:
-        rows: dict[int, list[Suspicion]] = {}
+    def _alike(self) -> dict[int, int]:
+        """Rows of references that may be copies and count all the same, and of their originals."""
+        rows = {one.reference_id: row for row, one in enumerate(self.stored.references)}
+        told = self.stored.profile.alike
+        return {rows[copy]: rows[of] for copy, (of, *_) in told.items() if copy in rows}
+
+    def _suspects(self, alike: Mapping[int, int]) -> dict[int, list[Suspicion]]:
+        rows: dict[int, list[Suspicion]] = {row: [] for row in {*alike, *alike.values()}}
         other = partial(elsewhere, self.gallery)
         for suspicion in suspicions(self.stored, self.look.nulls, other, rarity=self.rarity):
             rows.setdefault(suspicion.row, []).append(suspicion)
         return rows
 
-    def _accused(self, row: int, causes: Sequence[Suspicion]) -> AuditFinding | None:
-        kin = self.stored.kin(row)
+    def _accused(
+        self, row: int, causes: Sequence[Suspicion], kin: Sequence[int]
+    ) -> AuditFinding | None:
         looked = self.look.look(self.stored, row, kin)
         elsewhere = self.look.shown_elsewhere(self.stored, row) if not looked.registered else None
         facts = Facts(
@@ -228,10 +236,12 @@ class _Auditor:
                 picture=self.look.beside(copy, original) if self.pictures else None,
             )  # fmt: skip
 
-    def _variants(self, found: Mapping[int, AuditFinding]) -> dict[int, AuditFinding]:
+    def _variants(
+        self, found: Mapping[int, AuditFinding], alike: Collection[int]
+    ) -> dict[int, AuditFinding]:
         """Groups that agree with each other and not with the rest; damage is one by one."""
         proposed: dict[int, AuditFinding] = {}
-        out = {row for row, finding in found.items() if finding.kind in _NO_DESIGN}
+        out = {row for row, finding in found.items() if finding.kind in _NO_DESIGN}.union(alike)
         for rows in self._labelled(out):
             for group in candidate_groups(self.stored.vectors[rows]):
                 members = [rows[place] for place in group]

@@ -26,8 +26,8 @@ from gallery.describe import Reference
 SAME = 2.0
 """Mean difference in grey levels up to which two pictures may be one."""
 CERTAIN = 0.4
-"""The same up to which they are: JPEG of quality 80 makes 0.2 to 0.5, photographs under light
-that is steady to half a per cent 0.5 and more."""
+"""The same up to which they are: JPEG of good quality makes less, photographs from a steady rig, by
+their noise and their light, more."""
 _WORST = 8.0  # grey levels that a place may differ by then
 _ALIKE = 0.93  # cosine from which a pair is looked at: 3 % cut off cost up to 0.04
 _MOST_PAIRS = 8  # nearest originals that each reference is held against
@@ -74,9 +74,10 @@ def find_copies(references: Sequence[Reference], picture: Callable[[str], bytes]
             motion = _motion(one, other)
             if motion is None:
                 continue
-            pair = pixels(one.reference_id), pixels(other.reference_id)
-            if (gap := difference(*pair, motion)) <= SAME:
-                sure = _surely(*pair, motion)
+            off = _off(pixels(one.reference_id), pixels(other.reference_id), motion)
+            if (gap := _mean(*off)) <= SAME:
+                worst = float(cv2.blur(off[0], (3, 3))[off[1]].max())  # a scratch is small
+                sure = gap <= CERTAIN and worst <= _WORST
                 found[one.reference_id] = other.reference_id, float(f"{gap:.5g}"), sure
                 break
         else:
@@ -152,15 +153,11 @@ def _same_place(one: Reference, other: Reference) -> bool:
 def difference(one: Pixels, other: Pixels, motion: Matrix) -> float:
     """Mean difference in grey levels where the moved picture covers the other; infinite where it
     covers less than four fifths of it, or of itself."""
-    off, covered = _off(one, other, motion)
+    return _mean(*_off(one, other, motion))
+
+
+def _mean(off: Floats, covered: NDArray[np.bool_]) -> float:
     return float(off[covered].mean()) if covered.any() else float("inf")
-
-
-def _surely(one: Pixels, other: Pixels, motion: Matrix) -> bool:
-    """Whether copies are so alike, at their worst place too: a scratch is small."""
-    off, covered = _off(one, other, motion)
-    worst = cv2.blur(off, (3, 3))[covered].max()
-    return bool(off[covered].mean() <= CERTAIN and worst <= _WORST)
 
 
 def _off(one: Pixels, other: Pixels, motion: Matrix) -> tuple[Floats, NDArray[np.bool_]]:
