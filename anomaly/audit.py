@@ -184,7 +184,8 @@ class _Auditor:
         found = {}
         for row, causes in self._suspects(alike).items():
             # What may be a copy speaks for its original: both are looked at without the other.
-            kin = [other for other in self.stored.kin(row) if other not in alike]
+            hidden = {*alike, alike.get(row, row)}
+            kin = [other for other in self.stored.kin(row) if other not in hidden]
             accused = self._accused(row, causes, kin) if kin else None
             if accused is not None:
                 found[row] = accused

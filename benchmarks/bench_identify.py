@@ -21,8 +21,7 @@ unclaimed: the same pictures without a claim, and as many of products that the g
 (seeds 3110-3113): verdicts, and whether they name the product that is shown.
 
 shelf_claims: grocery/query against grocery/gallery, each picture claimed to be what it is and any
-other. Photographs from shelves: of many products references hardly resemble each other, and most
-pictures lie on none. All are pristine.
+other: photographs from shelves, which need not lie on any reference. All are pristine.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from anomaly.nulls import Nulls
 from anomaly.pose import with_poses
 from anomaly.profile import ProfileStep, profile_fingerprint, read_profile
 from anomaly.schema import as_json
+from anomaly.studio import Damage
 from gallery import Gallery, check, open_catalog
 from gallery.delta import DeltaReport
 from gallery.sources import read_source
@@ -210,6 +211,28 @@ def test_the_audit_names_the_copies_and_holds_the_others_against_each_other(two:
     assert "0.png" in audit.findings[0].reason
     assert all(finding.picture is not None for finding in audit.findings)
     assert (audit.audited, audit.alone) == (2, 0)
+
+
+def test_the_audit_tells_of_what_may_be_a_copy_and_looks_at_it_all_the_same(
+    shoot: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Of poor quality, it counts; with its original it is no design, nor do they vouch for each
+    other."""
+    home = tmp_path / "references" / CARTON
+    home.mkdir(parents=True)
+    for slot in range(4):
+        Image.fromarray(shoot(CARTON, 110 + slot).image).save(home / f"{slot}.png")
+    torn = shoot(CARTON, 120, damage=Damage("tear", strength=0.8, area=0.01)).image
+    Image.fromarray(torn).save(home / "torn.png")
+    (home / "torn.jpg").write_bytes(jpeg(torn, 40))
+    build_gallery(tmp_path / "references", tmp_path / "gallery")
+    audit = audit_gallery(tmp_path / "gallery")
+    profile = learned_at(tmp_path / "gallery")
+    assert len(profile.alike) == 1
+    assert profile.copies == {}
+    assert sorted((f.name, f.kind) for f in audit.findings) == [
+        ("torn.jpg", "damaged"), ("torn.png", "damaged"),
+    ]  # fmt: skip
 
 
 def test_a_calibration_counts_a_photograph_once(two: Path, tmp_path: Path) -> None:
