@@ -18,8 +18,8 @@ _LEAST_COVERAGE = 0.5
 # Severe damage to three tenths of a face leaves 0.53 and more of the product explained; other faces
 # that register by print they share, less than 0.25 (rendered).
 _LEAST_EXPLAINED = 0.4
-# Sharp pictures have more, renders as photographs; those so far out of focus that most pristine ones
-# look damaged have less. `bench_coverage` counts damaged ones that are for review by it.
+# Sharp pictures have more, renders and photographs; those so far out of focus that most pristine
+# ones look damaged have less. `bench_coverage` counts damaged ones that are for review by it.
 _LEAST_FINE = 0.65
 
 

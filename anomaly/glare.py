@@ -96,6 +96,8 @@ def without_glare(
     tops = _tops(np.where(product, veil, 0), around)
     hidden = _connected((veil > _VEIL) | clipped, cores | tops)
     cells = (_shares(hidden, view) > _HIDDEN_SHARE) & view.measured
+    if not cells.any():
+        return view
     clear = cv2.dilate(hidden.astype(np.uint8), _AWAY) == 0
     dark = np.logical_and.reduce([one.darkened(small, clear) for one in lit])
     plain = cv2.dilate((_shares(dark, view) > _DARK_SHARE).astype(np.uint8), _REACH) > 0
